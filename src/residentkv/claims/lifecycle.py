@@ -11,6 +11,7 @@ restoration that sentence has to be said anew, since the failure put the copy in
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 from residentkv.errors import ResidentKVError
 
@@ -86,11 +87,11 @@ class IllegalTransition(ResidentKVError):
 
     slug = "illegal-transition"
 
-    def __init__(self, state: State, step: Step) -> None:
+    def __init__(self, state: State, step: Step | Literal["renew"]) -> None:
         self.state = state
         self.step = step
         allowed = ", ".join(sorted(TRANSITIONS[state])) or "nothing: it has its outcome"
-        super().__init__(f"{self.slug}: {step.value} from {state.value}; allowed from there: {allowed}")
+        super().__init__(f"{self.slug}: {step} from {state.value}; allowed from there: {allowed}")
 
 
 class NotAccepted(IllegalTransition):
@@ -103,6 +104,12 @@ class AlreadyDecided(IllegalTransition):
     """The claim was decided before; a decision is given once."""
 
     slug = "already-decided"
+
+
+class AlreadyDeferred(IllegalTransition):
+    """The decision is already open; it can only be closed."""
+
+    slug = "already-deferred"
 
 
 class AlreadyEnded(IllegalTransition):
@@ -144,10 +151,10 @@ class RestorePending(IllegalTransition):
 def _classify(state: State, step: Step) -> type[IllegalTransition]:
     if state in TERMINAL:
         return AlreadyEnded
+    if state in UNDECIDED:
+        return AlreadyDeferred if step is Step.DEFER else NotAccepted
     if step in (Step.ACCEPT, Step.CLIP, Step.REJECT, Step.DEFER):
         return AlreadyDecided
-    if state in UNDECIDED:
-        return NotAccepted
     if step is Step.MATERIALIZE:
         return AlreadyMaterialized
     if state is State.ACCEPTED:

@@ -7,11 +7,14 @@ from collections.abc import Iterable
 
 import msgspec
 
-from residentkv.claims.modes import Mode, OnRestoreFailure
+from residentkv.claims.modes import Mode, NamedChoice, OnRestoreFailure
 from residentkv.claims.predicates import Predicate, parse_predicate
-from residentkv.errors import InputError
+from residentkv.errors import InputError, UsageError
 
 MAX_NAME_CHARS = 256
+MAX_TTL_S = 10 * 365 * 86400.0
+MAX_NUMBER = (1 << 31) - 1
+"""Bound of blocks, revisions and (both ways) priorities, so that every number fits every trace and every counter."""
 
 
 class CacheIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -33,7 +36,7 @@ class CacheIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class ResidentClaim(msgspec.Struct, frozen=True, kw_only=True):
-    """One claim as submitted; build it with `decode_claim`, which checks every field.
+    """One claim as submitted; build it with `decode_claim_request` and `bind_claim`, which check every field.
 
     `footprint_blocks` is in primary-tier blocks of `block_size_tokens`; `ttl_s` in seconds from acceptance.
     `cache_identity` is a `CacheIdentity.digest`, `token_map_id` a `token_map_digest`.
@@ -96,30 +99,37 @@ def decode_claim_request(raw: object) -> ClaimRequest:
     """
     try:
         request = msgspec.convert(raw, ClaimRequest, strict=True)
-    except msgspec.ValidationError as e:
+    except (msgspec.ValidationError, OverflowError) as e:
         raise InputError(f"resident_claim: {e}; see docs/contract.md for the fields", code="RKV001") from None
     for name in ("claim_id", "owner_scope", "cache_identity", "object_id", "token_map_id"):
         value = getattr(request, name)
         if value is None:
             continue
-        if not value or len(value) > MAX_NAME_CHARS or any(ord(c) < 0x20 or ord(c) == 0x7F for c in value):
-            raise InputError(
-                f"resident_claim.{name}: found {value[:40]!r}, expected 1 to {MAX_NAME_CHARS} printable characters",
-                code="RKV001",
-            )
+        if not 1 <= len(value) <= MAX_NAME_CHARS or not value.isprintable():
+            raise _bad_field(name, repr(value[:40]), f"1 to {MAX_NAME_CHARS} printable characters")
     parse_predicate(request.predicate)
-    Mode.parse(request.mode)
-    OnRestoreFailure.parse(request.on_restore_failure)
-    ttl_s = request.ttl_s
-    if ttl_s is not None and not 0 < ttl_s < float("inf"):
-        raise InputError(f"resident_claim.ttl_s: found {ttl_s}, expected a finite number above 0", code="RKV001")
-    if request.footprint_blocks is not None and request.footprint_blocks < 1:
-        raise InputError(
-            f"resident_claim.footprint_blocks: found {request.footprint_blocks}, expected at least 1", code="RKV001"
-        )
-    if request.revision < 0:
-        raise InputError(f"resident_claim.revision: found {request.revision}, expected 0 or more", code="RKV001")
+    words: tuple[tuple[str, type[NamedChoice], str], ...] = (
+        ("mode", Mode, request.mode),
+        ("on_restore_failure", OnRestoreFailure, request.on_restore_failure),
+    )
+    for name, choice, word in words:
+        try:
+            choice.parse(word)
+        except UsageError as e:
+            raise InputError(f"resident_claim.{name}: {e}", code="RKV001") from None
+    if request.ttl_s is not None and not 0 < request.ttl_s <= MAX_TTL_S:
+        raise _bad_field("ttl_s", request.ttl_s, f"a number above 0, at most {MAX_TTL_S:.0f}")
+    if request.footprint_blocks is not None and not 1 <= request.footprint_blocks <= MAX_NUMBER:
+        raise _bad_field("footprint_blocks", request.footprint_blocks, f"1 to {MAX_NUMBER}")
+    if not 0 <= request.revision <= MAX_NUMBER:
+        raise _bad_field("revision", request.revision, f"0 to {MAX_NUMBER}")
+    if not -MAX_NUMBER <= request.priority <= MAX_NUMBER:
+        raise _bad_field("priority", request.priority, f"-{MAX_NUMBER} to {MAX_NUMBER}")
     return request
+
+
+def _bad_field(name: str, found: object, expected: str) -> InputError:
+    return InputError(f"resident_claim.{name}: found {found}, expected {expected}", code="RKV001")
 
 
 def bind_claim(

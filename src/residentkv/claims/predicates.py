@@ -13,11 +13,12 @@ Ranges = tuple[tuple[int, int], ...]
 """Half-open ranges of logical block positions, sorted, disjoint and not adjacent."""
 
 MAX_BLOCKS = 1 << 32
+MAX_TEXT_CHARS = 512
 
 _FORM = re.compile(
-    r"(?:(leading_prefix_at_least)\(([0-9]{1,10})\)"
-    r"|(contiguous_range)\(([0-9]{1,10}), ?([0-9]{1,10})\)"
-    r"|(whole_object)(?:\(([a-z0-9_]{1,32}(?:, ?[a-z0-9_]{1,32})*)?\))?)"
+    r"(?:(leading_prefix_at_least)\((0|[1-9][0-9]{0,9})\)"
+    r"|(contiguous_range)\((0|[1-9][0-9]{0,9}), ?(0|[1-9][0-9]{0,9})\)"
+    r"|(whole_object)(?:\(([a-z0-9_]{1,32}(?:, ?[a-z0-9_]{1,32}){0,7})?\))?)"
 )
 
 
@@ -80,10 +81,13 @@ class Predicate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def parse_predicate(text: str) -> Predicate:
     """Read `leading_prefix_at_least(n)`, `contiguous_range(start, n)` or `whole_object[(sidecar, ...)]`.
 
+    Decimal numbers carry no sign and no leading zero, sidecars are at most 8; `str` of the result is the one canonical
+    text.
+
     Raises:
-        InputError: any other text, or n below 1.
+        InputError: any other text, n below 1, or more than `MAX_TEXT_CHARS` characters.
     """
-    m = _FORM.fullmatch(text)
+    m = _FORM.fullmatch(text) if len(text) <= MAX_TEXT_CHARS else None
     if m is None:
         raise InputError(
             f"predicate: found {text[:60]!r}, expected leading_prefix_at_least(n), contiguous_range(start, n) "
@@ -95,8 +99,10 @@ def parse_predicate(text: str) -> Predicate:
     elif m[3]:
         predicate = Predicate(kind=m[3], start_pos=int(m[4]), count=int(m[5]))
     else:
-        names = tuple(n.strip() for n in (m[7] or "").split(",") if n.strip())
-        return Predicate(kind=m[6], sidecars=names)
+        names = tuple(n.strip() for n in m[7].split(",")) if m[7] else ()
+        if len(set(names)) != len(names):
+            raise InputError(f"predicate: found a sidecar twice in {text[:60]!r}, expected each once", code="RKV003")
+        return Predicate(kind=m[6], sidecars=tuple(sorted(names)))
     if not 1 <= predicate.count <= MAX_BLOCKS or predicate.start_pos > MAX_BLOCKS:
         raise InputError(f"predicate: found {text[:60]!r}, expected n from 1 to {MAX_BLOCKS}", code="RKV003")
     return predicate
