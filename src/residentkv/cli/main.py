@@ -1,0 +1,83 @@
+"""The command `residentkv`: one group, commands imported only when they are asked for, one line for every error."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from residentkv import __version__
+from residentkv.errors import EXIT_INTERNAL, EXIT_USAGE, ResidentKVError
+
+_COMMANDS: dict[str, tuple[str, str]] = {
+    "anchors": ("residentkv.cli.anchors:anchors", "Write, verify, compare and fetch anchors."),
+    "check": ("residentkv.cli.check:check", "Judge rows of descriptors, fail-closed."),
+    "schema": ("residentkv.cli.schema:schema", "Print the JSON Schema of a file format."),
+}
+"""Name of a command, where it is, and its line in the help."""
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{module}:{attribute} is not a command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_) for name, (_, help_) in sorted(_COMMANDS.items())])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="residentkv")
+@click.option("--debug", is_flag=True, help="Show a traceback for an unexpected error.")
+def residentkv(debug: bool) -> None:
+    """Accepted claims about future KV-cache reuse: lowered fail-closed, audited from real traces.
+
+    Exit codes: 0 pass, 1 internal error, 2 usage, 3 no input, 10 violated, 11 unknown or inconclusive.
+    """
+
+
+def escape_controls(text: str) -> str:
+    """Return text in which nothing can steer a terminal: control and direction characters become escapes."""
+    return "".join(c if c.isprintable() or c == " " else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code; every error is one line on stderr."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        result = residentkv.main(args=arguments, prog_name="residentkv", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except ResidentKVError as e:
+        return _fail(str(e), e.exit_code)
+    except click.exceptions.Exit as e:
+        return e.exit_code
+    except click.Abort:
+        return _fail("interrupted", EXIT_INTERNAL)
+    except click.ClickException as e:
+        return _fail(e.format_message(), EXIT_USAGE)
+    except BrokenPipeError:
+        return EXIT_INTERNAL
+    except Exception as e:
+        if "--debug" in arguments:
+            raise
+        return _fail(f"unexpected {type(e).__name__}: {e}; run with --debug for a traceback", EXIT_INTERNAL)
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"residentkv: error: {escape_controls(message.replace(chr(10), ' '))}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

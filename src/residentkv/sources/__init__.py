@@ -1,0 +1,1 @@
+"""Where anchors are looked up on this machine: installed packages, archives, git checkouts, documents, traces."""

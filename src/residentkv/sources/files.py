@@ -1,0 +1,38 @@
+"""Reading and replacing the files that a command was given."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from residentkv.errors import NoInputError
+
+
+def read_input(path: Path) -> bytes:
+    """Return a file.
+
+    Raises:
+        NoInputError: it does not exist or cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as e:
+        raise NoInputError(f"{path}: cannot be read ({e.strerror or e}), expected a file; check the path") from None
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Replace a file in one step, keeping its permissions: a reader sees the old content or the new, never a part."""
+    target = path.resolve()
+    mode = target.stat().st_mode & 0o7777 if target.exists() else 0o644
+    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as f:
+            f.write(content)
+            f.flush()
+            os.fsync(f.fileno())
+        Path(temporary).chmod(mode)
+        Path(temporary).replace(target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

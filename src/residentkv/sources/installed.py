@@ -1,0 +1,120 @@
+"""Copies of packages that are installed, in this interpreter or in another environment; nothing is imported."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from importlib.metadata import Distribution, DistributionFinder, MetadataPathFinder
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from packaging.utils import canonicalize_name
+
+import residentkv
+from residentkv.lowering.anchors import TargetAbsentError, TargetUnreadableError
+from residentkv.sources.cache import MAX_FILE_BYTES
+
+OWN = "residentkv"
+
+
+class InstalledCopy:
+    """A package in one site-packages folder; its files lie below one of `roots` (several when editable)."""
+
+    def __init__(
+        self, distribution: str, version: str, roots: Sequence[Path], record: str | None, problem: str = ""
+    ) -> None:
+        self.distribution = distribution
+        self.version = version
+        self._roots = tuple(roots)
+        self._record = record
+        self._problem = problem
+
+    @property
+    def place(self) -> str:
+        """The folder of its files."""
+        return str(self._roots[0])
+
+    @cached_property
+    def _listed(self) -> frozenset[str] | None:
+        if self._record is None:
+            return None
+        return frozenset(line.rsplit(",", 2)[0].strip('"') for line in self._record.splitlines())
+
+    def read(self, file: str) -> bytes:
+        """Return a file of it; see `PackageCopy.read`."""
+        if self._problem:
+            raise TargetUnreadableError(self._problem)
+        if self._listed is not None and file not in self._listed:
+            raise TargetAbsentError(f"{file} is not a file of {self.distribution} {self.version}")
+        for root in self._roots:
+            path = root / file
+            if path.is_file():
+                return read_limited(path)
+        raise TargetAbsentError(f"{file} is missing from {self.distribution} {self.version}")
+
+
+def read_limited(path: Path) -> bytes:
+    """Return a file that is not larger than an anchored file may be.
+
+    Raises:
+        TargetUnreadableError: it is larger, or reading failed.
+    """
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise TargetUnreadableError(f"{path} is larger than {MAX_FILE_BYTES} bytes")
+        return path.read_bytes()
+    except OSError as e:
+        raise TargetUnreadableError(f"{path} cannot be read: {e.strerror or e}") from None
+
+
+def find_installed(name: str, folders: Sequence[Path]) -> Iterator[InstalledCopy]:
+    """Yield the copies of a distribution in some site-packages folders and in this interpreter.
+
+    For our own package only the one that is running counts.
+    """
+    if canonicalize_name(name) == OWN:
+        yield InstalledCopy(OWN, residentkv.__version__, [Path(residentkv.__file__).parent.parent], None)
+        return
+    own = [Path(entry) for entry in sys.path if entry and Path(entry).is_dir()]
+    seen: set[Path] = set()
+    for folder in [*own, *folders]:
+        real = folder.resolve()
+        if real in seen:
+            continue
+        seen.add(real)
+        yield from _in_folder(name, folder)
+
+
+def _in_folder(name: str, folder: Path) -> Iterator[InstalledCopy]:
+    context = DistributionFinder.Context(name=name, path=[str(folder)])
+    distributions = [d for d in MetadataPathFinder.find_distributions(context) if _is_called(d, name)]
+    versions = sorted({d.version for d in distributions})
+    problem = f"{folder} records several versions of {name}: {', '.join(versions)}" if len(versions) > 1 else ""
+    for distribution in distributions:
+        version = distribution.version
+        editable = _editable_roots(distribution)
+        record = None if editable else distribution.read_text("RECORD")
+        yield InstalledCopy(str(distribution.metadata["Name"]), version, editable or [folder], record, problem)
+
+
+def _is_called(distribution: Distribution, name: str) -> bool:
+    found = distribution.metadata["Name"]
+    version = distribution.metadata["Version"]
+    return isinstance(found, str) and isinstance(version, str) and canonicalize_name(found) == canonicalize_name(name)
+
+
+def _editable_roots(distribution: Distribution) -> list[Path]:
+    text = distribution.read_text("direct_url.json")
+    if text is None:
+        return []
+    try:
+        entry = json.loads(text)
+        if not entry.get("dir_info", {}).get("editable"):
+            return []
+        url = urlsplit(str(entry["url"]))
+    except (ValueError, KeyError, AttributeError):
+        return []
+    project = Path(unquote(url.path))
+    return [project / "src", project, project / "python"] if url.scheme == "file" else []

@@ -1,0 +1,105 @@
+"""The `Sources` of this machine: what the command line names, and what lies in the cache folder."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from packaging.utils import canonicalize_name
+
+from residentkv.errors import NoInputError
+from residentkv.lowering.anchors import PackageCopy, TargetAbsentError, TargetUnreadableError
+from residentkv.sources.archives import archives_named, open_archive
+from residentkv.sources.cache import checkouts_dir, packages_dir, venv_site_packages
+from residentkv.sources.git import Checkouts
+from residentkv.sources.installed import find_installed, read_limited
+
+_SKIPPED = re.compile(r"<(script|style)\b.*?</\1\s*>|<!--.*?-->", re.S | re.I)
+_TAG = re.compile(r"<[^>]*>")
+
+
+@dataclass(slots=True)
+class MachineSources:
+    """Reads installed packages, archives, checkouts, documents and traces.
+
+    Args:
+        site_packages: more package folders than this interpreter's.
+        archives: wheel or sdist files that the caller named.
+        archive_folder: where fetched archives lie, or None.
+        checkouts: git checkouts.
+        documents: text files by URL.
+    """
+
+    site_packages: Sequence[Path]
+    archives: Sequence[Path]
+    archive_folder: Path | None
+    checkouts: Checkouts
+    documents: Mapping[str, Path]
+    _copies: dict[str, list[PackageCopy]] = field(default_factory=dict)
+    _opened: list[PackageCopy] | None = None
+
+    def package_copies(self, names: Sequence[str]) -> Sequence[PackageCopy]:
+        """Return every copy of the distributions called one of `names`."""
+        found: list[PackageCopy] = []
+        for name in names:
+            if name not in self._copies:
+                self._copies[name] = list(self._find(name))
+            found.extend(self._copies[name])
+        return found
+
+    def _find(self, name: str) -> list[PackageCopy]:
+        copies: list[PackageCopy] = list(find_installed(name, self.site_packages))
+        if self.archive_folder is not None:
+            copies.extend(open_archive(path) for path in archives_named(self.archive_folder, name))
+        if self._opened is None:
+            self._opened = [open_archive(path) for path in self.archives]
+        copies.extend(c for c in self._opened if canonicalize_name(c.distribution) == canonicalize_name(name))
+        return copies
+
+    def git_file(self, repository: str, commit: str, file: str) -> bytes:
+        """Return a file of a repository at a commit."""
+        return self.checkouts.read(repository, commit, file)
+
+    def document_text(self, url: str) -> str:
+        """Return the text of a document that the caller gave; of a page, the text between its tags."""
+        path = self.documents.get(url)
+        if path is None:
+            raise TargetUnreadableError("its text was not read in this run; give --document URL=FILE")
+        text = read_limited(path).decode("utf-8", "replace")
+        if path.suffix.lower() in (".html", ".htm"):
+            text = html.unescape(_TAG.sub(" ", _SKIPPED.sub(" ", text)))
+        return text
+
+    def trace_bytes(self, descriptor: str, file: str) -> bytes:
+        """Return a trace that lies beside a descriptor."""
+        path = Path(descriptor).parent / file
+        if not path.is_file():
+            raise TargetAbsentError(f"{file} is missing beside {Path(descriptor).name}")
+        return read_limited(path)
+
+
+def machine_sources(
+    *,
+    site_packages: Sequence[Path] = (),
+    archives: Sequence[Path] = (),
+    checkouts: Mapping[str, Path] | None = None,
+    documents: Mapping[str, Path] | None = None,
+) -> MachineSources:
+    """Return the sources of this machine: this interpreter, the cache folder, and what the caller names.
+
+    Raises:
+        NoInputError: something that the caller named does not exist.
+    """
+    for path in [*site_packages, *archives, *(checkouts or {}).values(), *(documents or {}).values()]:
+        if not path.exists():
+            raise NoInputError(f"{path}: no such file or folder, expected it because it was named on the command line")
+    return MachineSources(
+        site_packages=[*site_packages, *venv_site_packages()],
+        archives=archives,
+        archive_folder=packages_dir(),
+        checkouts=Checkouts(dict(checkouts or {}), checkouts_dir()),
+        documents=dict(documents or {}),
+    )
