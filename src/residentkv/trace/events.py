@@ -3,7 +3,8 @@
 A field that has nothing to say is `null`, never left out: so a missing identity is a decoding error and not a guess.
 Claims are named by `(owner_scope, claim_id)` within one `(source, epoch)`. Times are nanoseconds of the clock of
 `source`; only the order of `seq` within one `(source, epoch)` is causal. Positions are half-open ranges of logical
-block positions of the claimed object; `*_block_ids` are physical.
+block positions of the claimed object; `*_block_ids` are physical. No ranges means that the event states no position,
+which never proves that a predicate holds.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from msgspec import Meta
 SCHEMA = 1
 
 Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+Priority = Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 Name = Annotated[str, Meta(min_length=1, max_length=1024)]
 Pair = tuple[Count, Count]
 Ranges = tuple[Pair, ...]
@@ -67,7 +69,8 @@ class TraceClosed(Event, frozen=True, kw_only=True, gc=False, tag="trace_closed"
 class ClaimEvent(Event, frozen=True, kw_only=True, gc=False):
     """What every event about a claim carries: the whole identity, so that it can be checked on each.
 
-    `request_id` is the request on whose behalf it happened; `generation` counts the offloaded events of the claim.
+    `request_id` is the request on whose behalf it happened; `generation` counts the offloaded events of the claim
+    and is null when the writer does not say it (an imported trace): such an event joins no restore cycle.
     """
 
     claim_id: Name
@@ -77,7 +80,7 @@ class ClaimEvent(Event, frozen=True, kw_only=True, gc=False):
     cache_identity: Name
     predicate: Name
     request_id: Name | None
-    generation: Count
+    generation: Count | None
 
 
 class ClaimAccepted(ClaimEvent, frozen=True, kw_only=True, gc=False, tag="resident_claim_accepted"):
@@ -88,7 +91,7 @@ class ClaimAccepted(ClaimEvent, frozen=True, kw_only=True, gc=False, tag="reside
     mode: Name
     on_restore_failure: Literal["refuse", "recompute"]
     footprint_blocks: Count
-    priority: int
+    priority: Priority
     revision: Count
     ttl_s: float | None
     deadline_ns: Count | None
