@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from residentkv.cli.options import source_options, split_pairs
+from residentkv.cli.options import named_sources, source_options
 from residentkv.errors import InputError, UsageError
 from residentkv.lowering.anchors import AnchorVerifier, Scope
 from residentkv.lowering.descriptor import decode_draft
@@ -18,7 +18,6 @@ from residentkv.lowering.format import Anchor
 from residentkv.lowering.pinning import pin_anchor
 from residentkv.lowering.yamltree import decode_text
 from residentkv.sources.files import read_input, replace_file
-from residentkv.sources.machine import machine_sources
 
 
 @click.group()
@@ -69,14 +68,7 @@ def add(
         distributions=tuple(draft.package.distributions or (draft.package.name,)),
         versions=draft.package.versions,
     )
-    verifier = AnchorVerifier(
-        machine_sources(
-            site_packages=[Path(p) for p in site_packages],
-            archives=[Path(p) for p in archives],
-            checkouts=split_pairs(checkouts, "--checkout"),
-            documents=split_pairs(documents, "--document"),
-        )
-    )
+    verifier = AnchorVerifier(named_sources(documents, checkouts, archives, site_packages))
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     if anchor_id is None:
         todo = {name: anchor for name, anchor in draft.anchors.items() if anchor.sha256 is msgspec.UNSET}

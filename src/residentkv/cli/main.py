@@ -10,6 +10,7 @@ import click
 
 from residentkv import __version__
 from residentkv.errors import EXIT_INTERNAL, EXIT_USAGE, ResidentKVError
+from residentkv.report.plain import escape_controls
 
 _COMMANDS: dict[str, tuple[str, str]] = {
     "anchors": ("residentkv.cli.anchors:anchors", "Write, verify, compare and fetch anchors."),
@@ -45,11 +46,6 @@ def residentkv(debug: bool) -> None:
 
     Exit codes: 0 pass, 1 internal error, 2 usage, 3 no input, 10 violated, 11 unknown or inconclusive.
     """
-
-
-def escape_controls(text: str) -> str:
-    """Return text in which nothing can steer a terminal: control and direction characters become escapes."""
-    return "".join(c if c.isprintable() or c == " " else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

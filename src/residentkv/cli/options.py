@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from residentkv.errors import UsageError
+from residentkv.sources.machine import MachineSources, machine_sources
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -44,3 +45,20 @@ def split_pairs(values: tuple[str, ...], option: str) -> dict[str, Path]:
             raise UsageError(f"{option}: found {value!r}, expected NAME=PATH")
         pairs[name] = Path(path)
     return pairs
+
+
+def named_sources(
+    documents: tuple[str, ...], checkouts: tuple[str, ...], archives: tuple[str, ...], site_packages: tuple[str, ...]
+) -> MachineSources:
+    """Return the sources of this machine with what the options of `source_options` name.
+
+    Raises:
+        UsageError: a value is not NAME=PATH.
+        NoInputError: a path does not exist.
+    """
+    return machine_sources(
+        site_packages=[Path(p) for p in site_packages],
+        archives=[Path(p) for p in archives],
+        checkouts=split_pairs(checkouts, "--checkout"),
+        documents=split_pairs(documents, "--document"),
+    )

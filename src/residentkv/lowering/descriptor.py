@@ -23,6 +23,7 @@ from residentkv.lowering.yamltree import Node, Span, decode_text, parse_yaml
 
 SHAPE = "RKV102"
 MEANING = "RKV103"
+MAX_EVENTS = 100_000
 
 _KINDS: dict[type[object], tuple[fmt.EvidenceKind, ...]] = {
     fmt.PackageAnchor: (fmt.EvidenceKind.SOURCE, fmt.EvidenceKind.TEST, fmt.EvidenceKind.DOC),
@@ -201,6 +202,8 @@ class _Decoder:
             raise self._error(node.span, message, MEANING)
         if isinstance(anchor, fmt.PackageAnchor | fmt.GitAnchor):
             self._check_code_anchor(name, anchor, node)
+        if isinstance(anchor, fmt.TraceAnchor):
+            self._check_events(name, anchor, self._at(node, "events"))
         if isinstance(anchor, fmt.DocumentAnchor) and anchor.sha256 is not msgspec.UNSET:
             found = digest_quote(anchor.quote)
             if found != anchor.sha256:
@@ -219,6 +222,15 @@ class _Decoder:
             if last < first:
                 message = f"found lines {anchor.lines}, expected first-last"
                 raise self._error(self._at(node, "lines").span, message, MEANING)
+
+    def _check_events(self, name: str, anchor: fmt.TraceAnchor, node: Node) -> None:
+        total = 0
+        for part in (part for events in anchor.events for part in events.seqs):
+            first, _, last = part.partition("-")
+            total += int(last or first) - int(first) + 1
+            if int(last or first) < int(first) or total > MAX_EVENTS:
+                message = f"anchor {name}: found events {part}, expected first-last and at most {MAX_EVENTS} in all"
+                raise self._error(node.span, message, MEANING)
 
     def _check_anchor_versions(self, anchors: dict[str, fmt.Anchor], described: str) -> None:
         for name, anchor in anchors.items():

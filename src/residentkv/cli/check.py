@@ -1,0 +1,141 @@
+"""`residentkv check`: judge rows of descriptors, fail-closed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import msgspec
+
+from residentkv.claims.modes import Mode
+from residentkv.cli.options import named_sources, source_options
+from residentkv.errors import NoInputError, UsageError
+from residentkv.lowering.anchors import AnchorVerifier, Scope
+from residentkv.lowering.checking import CheckedRow, Selection, check_row, exit_code_of
+from residentkv.lowering.depth import Depth
+from residentkv.lowering.descriptor import near
+from residentkv.lowering.exhibits import Findings, TraceItem, row_anchors
+from residentkv.lowering.model import Descriptor
+from residentkv.sources.library import load_descriptor, load_library, pick_runtime, pick_version
+from residentkv.sources.machine import MachineSources
+
+
+@click.command()
+@click.option("--runtime", metavar="NAME", help="Only this runtime.")
+@click.option("--version", metavar="VERSION", help="Only descriptors for this version.")
+@click.option("--primitive", metavar="ID", help="Only this primitive.")
+@click.option("--mode", metavar="MODE", help="Only this mode.")
+@click.option("--depth", metavar="DEPTH", help="Only rows judged at this depth.")
+@click.option("--all", "everything", is_flag=True, help="Every row of every descriptor.")
+@click.option(
+    "--descriptor", "files", multiple=True, metavar="FILE", help="A descriptor of your own, instead of the library."
+)
+@click.option(
+    "--evidence", "evidence", multiple=True, metavar="FILE", help="Evidence of an audit; its trace is audited again."
+)
+@click.option("--recorded", is_flag=True, help="Also show what was recorded where anchors cannot be read here.")
+@click.option("--json", "as_json", is_flag=True, help="Write residentkv.check/1 instead of a table.")
+@click.option("--explain", is_flag=True, help="Tell every row in sentences.")
+@source_options
+def check(
+    runtime: str | None,
+    version: str | None,
+    primitive: str | None,
+    mode: str | None,
+    depth: str | None,
+    everything: bool,
+    files: tuple[str, ...],
+    evidence: tuple[str, ...],
+    recorded: bool,
+    as_json: bool,
+    explain: bool,
+    documents: tuple[str, ...],
+    checkouts: tuple[str, ...],
+    archives: tuple[str, ...],
+    site_packages: tuple[str, ...],
+) -> int:
+    """Judge rows: may this primitive of this runtime, with help up to this depth, be counted as keeping a mode?
+
+    Exit code of one row and of many: 0 only when every row asked for is native_sound or sound_with_adapter; 10 when
+    any is rejected; otherwise 11. What --recorded shows never changes the exit code.
+    """
+    selection = Selection(
+        primitive, None if mode is None else Mode.parse(mode), None if depth is None else Depth.parse(depth)
+    )
+    stated = [runtime, version, primitive, mode, depth]
+    if not everything and not files and not any(s is not None for s in stated):
+        raise UsageError("check: found no selection, expected --all or some of --runtime, --mode, --primitive, --depth")
+    descriptors = select_descriptors(runtime, version, files)
+    check_primitive(primitive, descriptors)
+    sources = named_sources(documents, checkouts, archives, site_packages)
+    rows = check_rows(descriptors, selection, sources, (), recorded)
+    if not rows:
+        raise NoInputError(
+            "check: no descriptor has a row that was asked for; leave out --mode, --depth or --primitive"
+        )
+    code = exit_code_of(row.verdict.verdict for row in rows)
+    write_check(rows, code, (), as_json=as_json, explain=explain or len(rows) == 1)
+    return code
+
+
+def select_descriptors(runtime: str | None, version: str | None, files: Sequence[str]) -> list[Descriptor]:
+    """Return the descriptors that were asked for: the named files, or else those of the library.
+
+    Raises:
+        UsageError: unknown runtime, or no descriptor for the version.
+    """
+    own = [load_descriptor(Path(f)) for f in files]
+    if runtime is not None:
+        pick_runtime(runtime, own)
+    found = own if files else load_library(runtime)
+    found = [d for d in found if runtime is None or d.runtime == runtime]
+    if not found:
+        raise NoInputError(
+            f"check: none of the descriptors is about {runtime}; leave --runtime out or name another file"
+        )
+    return found if version is None else pick_version(version, found)
+
+
+def check_primitive(primitive: str | None, descriptors: Sequence[Descriptor]) -> None:
+    """Check that a primitive is known.
+
+    Raises:
+        UsageError: no descriptor has it; the message names the nearest.
+    """
+    known = sorted({p.id for d in descriptors for p in d.primitives})
+    if primitive is not None and primitive not in known:
+        raise UsageError(
+            f"unknown primitive {primitive[:60]!r}, expected one of {', '.join(known)}{near(primitive, known)}"
+        )
+
+
+def check_rows(
+    descriptors: Sequence[Descriptor],
+    selection: Selection,
+    sources: MachineSources,
+    traces: tuple[TraceItem, ...],
+    recorded: bool,
+) -> list[CheckedRow]:
+    """Judge the selected rows; only the anchors that they lean on are read."""
+    verifier = AnchorVerifier(sources)
+    checked: list[CheckedRow] = []
+    for descriptor in descriptors:
+        rows = list(selection.rows(descriptor))
+        needed = {name: descriptor.anchors[name] for row in rows for name in row_anchors(row)}
+        scope = Scope(descriptor.path, descriptor.package, descriptor.distributions, descriptor.versions)
+        findings = Findings(anchors=verifier.verify_all(needed, scope), audited={}, traces=traces)
+        checked.extend(check_row(row, descriptor, findings, with_recorded=recorded) for row in rows)
+    return checked
+
+
+def write_check(rows: Sequence[CheckedRow], code: int, notes: Sequence[str], *, as_json: bool, explain: bool) -> None:
+    """Write the report to stdout."""
+    from residentkv.report.verdicts import check_document, render_check
+
+    if as_json:
+        document = msgspec.json.format(msgspec.json.encode(check_document(rows, code, notes)), indent=2)
+        sys.stdout.write(document.decode() + "\n")
+    else:
+        render_check(rows, sys.stdout, explain=explain, notes=notes)

@@ -1,0 +1,261 @@
+"""Checked rows as a table and sentences for people, and as JSON for machines."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from residentkv.lowering.anchors import AnchorReport
+from residentkv.lowering.checking import CheckedRow
+from residentkv.lowering.relation import Exhibit, ObligationResult, RowVerdict, Status, Verdict
+from residentkv.report.plain import escape_controls
+
+JSON_SCHEMA = "residentkv.check/1"
+CAVEAT = (
+    "A verdict says what was audited at those versions. It is not a proof about unaudited behaviour, not a "
+    "performance claim, and not a survey of runtimes."
+)
+LEGEND = "x contradicted, ? not verified, - missing"
+_MARKS = {Status.CONTRADICTED: "x", Status.UNKNOWN: "?", Status.MISSING: "-"}
+PLAIN_COLUMNS = 80
+_STYLES = {
+    Verdict.NATIVE_SOUND: "bold green",
+    Verdict.SOUND_WITH_ADAPTER: "green",
+    Verdict.APPROXIMATE: "yellow",
+    Verdict.UNKNOWN: "yellow",
+    Verdict.REJECTED: "red",
+}
+
+
+def render_check(rows: Sequence[CheckedRow], out: TextIO, *, explain: bool, notes: Sequence[str] = ()) -> None:
+    """Write the rows as one table a descriptor, anchors that need attention, notes, and what a verdict says.
+
+    Args:
+        rows: what to show.
+        out: where to; plain text 80 columns wide unless it is a terminal.
+        explain: also tell every row in sentences.
+        notes: more sentences for the reader.
+    """
+    if out.isatty():
+        _print_check(Console(file=out, markup=False, highlight=False, emoji=False), rows, explain, notes)
+        return
+    buffer = io.StringIO()
+    plain = Console(file=buffer, width=PLAIN_COLUMNS, color_system=None, markup=False, highlight=False, emoji=False)
+    _print_check(plain, rows, explain, notes)
+    out.writelines(f"{line.rstrip()}\n" for line in buffer.getvalue().splitlines())
+
+
+def _print_check(console: Console, rows: Sequence[CheckedRow], explain: bool, notes: Sequence[str]) -> None:
+    for _, group in itertools.groupby(rows, key=lambda r: r.descriptor.sha256):
+        part = list(group)
+        console.print(Text(f"{_name(part[0])}: {escape_controls(part[0].descriptor.title)}", style="bold"))
+        _print_table(console, part)
+        if explain:
+            for row in part:
+                for line in explain_row(row):
+                    _print_line(console, line)
+                console.print()
+        for line in _anchor_lines(part):
+            _print_line(console, line)
+    if len(rows) > 1:
+        console.print(Text(LEGEND, style="dim"))
+    for note in notes:
+        _print_line(console, note)
+    _print_line(console, calibration(rows))
+
+
+def calibration(rows: Sequence[CheckedRow]) -> str:
+    """Return what was audited, at which versions, and what a verdict does not say."""
+    described = sorted({_name(row) for row in rows})
+    read = sorted({f"{r.distribution} {r.version}" for row in rows for r in row.anchors.values() if _was_read(r)})
+    seen = f"read in this run: {', '.join(read)}" if read else "no package was read in this run"
+    return f"Audited: {', '.join(described)} ({seen}). {CAVEAT}"
+
+
+def explain_row(checked: CheckedRow) -> Iterator[str]:
+    """Yield the lines that tell how a row came to its verdict."""
+    row, verdict = checked.row, checked.verdict
+    yield (
+        f"{_name(checked)}: {row.primitive.id} as {row.mode} at depth {row.depth}: "
+        f"{verdict.verdict} ({verdict.evidence_class})"
+    )
+    yield f"  {verdict.sentence}."
+    for note in row.notes:
+        if note.why:
+            yield f"  {note.why}"
+    for problem in verdict.basis_problems:
+        yield f"  not seen here: {problem.sentence}"
+    for problem in verdict.related_problems:
+        yield f"  changed: {problem.sentence}"
+    for result in verdict.obligations:
+        yield f"  {result.status:<12} {result.obligation}: {result.sentence}"
+        for other in result.refused:
+            if other.why != result.sentence:
+                yield f"               not counted, {_source(other.exhibit)}: {other.why}"
+    if verdict.related:
+        yield f"  resembles the promise: {', '.join(verdict.related)}"
+    if checked.recorded is not None:
+        yield (
+            f"  RECORDED, not verified in this run: {checked.recorded.verdict} ({checked.recorded.evidence_class}), "
+            f"from digests of {'; '.join(checked.recorded_on)}"
+        )
+
+
+def check_document(rows: Sequence[CheckedRow], exit_code: int, notes: Sequence[str]) -> dict[str, Any]:
+    """Return the report as plain data, `residentkv.check/1`."""
+    return {
+        "schema": JSON_SCHEMA,
+        "exit_code": exit_code,
+        "descriptors": [
+            {"path": d.path, "sha256": d.sha256, "runtime": d.runtime, "version": d.version}
+            for d in {row.descriptor.sha256: row.descriptor for row in rows}.values()
+        ],
+        "rows": [_row_document(row) for row in rows],
+        "notes": list(notes),
+        "caveat": calibration(rows),
+    }
+
+
+def _row_document(checked: CheckedRow) -> dict[str, Any]:
+    row, descriptor = checked.row, checked.descriptor
+    recorded = None
+    if checked.recorded is not None:
+        recorded = {**_verdict_document(checked.recorded), "is_verified": False, "from": list(checked.recorded_on)}
+    return {
+        "runtime": descriptor.runtime,
+        "version": descriptor.version,
+        "primitive": row.primitive.id,
+        "mode": row.mode,
+        "depth": row.depth,
+        "adapters": [a.id for a in row.adapters],
+        "why": [note.why for note in row.notes if note.why],
+        "where": [str(note.where) for note in row.notes],
+        **_verdict_document(checked.verdict),
+        "anchors": [_report_document(checked.anchors[name]) for name in sorted(checked.anchors)],
+        "recorded": recorded,
+    }
+
+
+def _verdict_document(verdict: RowVerdict) -> dict[str, Any]:
+    first = verdict.first_open
+    return {
+        "verdict": verdict.verdict,
+        "evidence_class": verdict.evidence_class,
+        "sentence": verdict.sentence,
+        "first_open_obligation": None if first is None else first.obligation,
+        "obligations": [_obligation_document(o) for o in verdict.obligations],
+        "basis_problems": [s.sentence for s in verdict.basis_problems],
+        "related": list(verdict.related),
+        "related_problems": [s.sentence for s in verdict.related_problems],
+    }
+
+
+def _obligation_document(result: ObligationResult) -> dict[str, Any]:
+    return {
+        "obligation": result.obligation,
+        "status": result.status,
+        "sentence": result.sentence,
+        "used": None if result.used is None else _exhibit_document(result.used),
+        "contradicted_by": [_exhibit_document(e) for e in result.contradictions],
+        "not_counted": [{**_exhibit_document(r.exhibit), "why": r.why} for r in result.refused],
+    }
+
+
+def _exhibit_document(exhibit: Exhibit) -> dict[str, Any]:
+    return {
+        "polarity": exhibit.polarity,
+        "kind": exhibit.kind,
+        "depth": exhibit.depth,
+        "source": exhibit.source,
+        "anchor": exhibit.standing.label,
+        "state": exhibit.standing.state,
+        "note": exhibit.note,
+        "where": exhibit.place,
+    }
+
+
+def _report_document(report: AnchorReport) -> dict[str, Any]:
+    return {
+        "anchor": report.anchor,
+        "state": report.state,
+        "target": report.target,
+        "sentence": report.sentence,
+        "lines": report.lines or None,
+        "sha256": report.sha256 or None,
+        "distribution": report.distribution or None,
+        "version": report.version or None,
+    }
+
+
+def _print_line(console: Console, line: str) -> None:
+    """Print one line of prose, wrapped so that what belongs to it stands further in."""
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    wrapped = textwrap.wrap(
+        escape_controls(line), width=console.width, subsequent_indent=indent, break_on_hyphens=False
+    )
+    console.print(Text("\n".join(wrapped)), soft_wrap=True)
+
+
+def _print_table(console: Console, rows: Sequence[CheckedRow]) -> None:
+    console.print(Text(f"  {'mode':<14}  {'depth':<7}  {'verdict':<18}  decided by", style="dim"))
+    for primitive, group in itertools.groupby(rows, key=lambda r: r.row.primitive.id):
+        console.print(Text(escape_controls(primitive)))
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        for width in (1, 13, 7, 18):
+            table.add_column(min_width=width, no_wrap=True)
+        table.add_column(overflow="fold")
+        for checked in group:
+            verdict = checked.verdict.verdict
+            word = Text(verdict, style=_STYLES[verdict])
+            table.add_row("", Text(checked.row.mode), Text(checked.row.depth), word, Text(_decided_by(checked)))
+            if checked.recorded is not None:
+                table.add_row("", "", "", Text(f"[{checked.recorded.verdict}]"), Text("recorded, not verified"))
+        console.print(table)
+
+
+def _decided_by(checked: CheckedRow) -> str:
+    """Return the anchor or obligation that decided, marked as the legend says."""
+    verdict = checked.verdict
+    if verdict.verdict is not Verdict.REJECTED:
+        for problem in (*verdict.basis_problems, *verdict.related_problems):
+            return escape_controls(f"? anchor {problem.label} {problem.state.replace('_', ' ')}")
+    worst = [Status.CONTRADICTED] if verdict.verdict is Verdict.REJECTED else [Status.UNKNOWN, Status.MISSING]
+    for status in worst:
+        for result in verdict.obligations:
+            if result.status is status:
+                return f"{_MARKS[status]} {result.obligation}"
+    return ""
+
+
+def _anchor_lines(rows: Iterable[CheckedRow]) -> Iterator[str]:
+    """Yield one line for each anchor that is not plainly verified; those that nobody could reach are told once."""
+    reports: Mapping[str, AnchorReport] = {name: r for row in rows for name, r in row.anchors.items()}
+    unreached: dict[str, int] = {}
+    for name in sorted(reports):
+        report = reports[name]
+        if report.state.is_unreached:
+            key = f"{report.state.replace('_', ' ')}: {report.sentence}"
+            unreached[key] = unreached.get(key, 0) + 1
+        elif report.state.value != "verified":
+            yield f"anchor {name} {report.state}: {report.target}: {report.sentence}"
+    for sentence, count in unreached.items():
+        yield f"{count} anchor{'s' if count > 1 else ''} {sentence}"
+
+
+def _source(exhibit: Exhibit) -> str:
+    return f"{exhibit.polarity} by {exhibit.source} ({exhibit.kind} {exhibit.standing.label})"
+
+
+def _name(checked: CheckedRow) -> str:
+    return f"{checked.descriptor.runtime} {checked.descriptor.version}"
+
+
+def _was_read(report: AnchorReport) -> bool:
+    return bool(report.distribution and report.sha256)

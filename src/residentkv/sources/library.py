@@ -1,0 +1,73 @@
+"""The descriptors that come with the package: `descriptors/<runtime>/<version>.yaml`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from packaging.specifiers import SpecifierSet
+
+import residentkv
+from residentkv.errors import InputError, UsageError
+from residentkv.lowering.anchors import version_in
+from residentkv.lowering.descriptor import decode_descriptor, near
+from residentkv.lowering.model import Descriptor
+from residentkv.sources.files import read_input
+
+LIBRARY = Path(residentkv.__file__).parent / "descriptors"
+
+
+def shipped_runtimes() -> list[str]:
+    """Return the runtimes that the library has descriptors for."""
+    return sorted({path.parent.name for path in LIBRARY.glob("*/*.yaml")})
+
+
+def load_descriptor(path: Path, shown_as: str | None = None) -> Descriptor:
+    """Read one descriptor file.
+
+    Raises:
+        NoInputError: it cannot be read.
+        InputError: it is not a descriptor.
+    """
+    return decode_descriptor(read_input(path), shown_as or str(path))
+
+
+def load_library(runtime: str | None = None) -> list[Descriptor]:
+    """Read the descriptors of one runtime, or of all.
+
+    Raises:
+        InputError: a file is not a descriptor, or lies in the folder of another runtime.
+    """
+    found = []
+    for path in sorted(LIBRARY.glob(f"{runtime or '*'}/*.yaml")):
+        descriptor = load_descriptor(path)
+        if descriptor.runtime != path.parent.name:
+            message = f"found runtime {descriptor.runtime}, expected {path.parent.name} as the folder says"
+            raise InputError(message, path=str(path), code="RKV103")
+        found.append(descriptor)
+    return found
+
+
+def pick_runtime(runtime: str, own: Sequence[Descriptor]) -> None:
+    """Check that a runtime is known.
+
+    Raises:
+        UsageError: it is not; the message lists those that are, and the nearest.
+    """
+    known = sorted({*shipped_runtimes(), *(d.runtime for d in own)})
+    if runtime not in known:
+        raise UsageError(f"unknown runtime {runtime[:60]!r}, expected one of {', '.join(known)}{near(runtime, known)}")
+
+
+def pick_version(version: str, descriptors: Iterable[Descriptor]) -> list[Descriptor]:
+    """Return the descriptors of a version: named exactly, or with the version in their range.
+
+    Raises:
+        UsageError: there is none; the message lists those that are.
+    """
+    candidates = list(descriptors)
+    found = [d for d in candidates if d.version == version or version_in(version, SpecifierSet(d.versions))]
+    if not found:
+        have = ", ".join(sorted(f"{d.runtime} {d.version} ({d.versions})" for d in candidates))
+        raise UsageError(f"no descriptor for version {version[:60]!r}, expected one of {have}")
+    return found
