@@ -1,0 +1,68 @@
+# One command each: setup, demo, check, test, bench, gen. Heavy environments are built from lock files into the cache.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := check
+
+PYTHON ?= python3
+export RESIDENTKV_CACHE ?= $(HOME)/.cache/residentkv
+VENV := .venv
+BIN := $(VENV)/bin
+digest = $(shell sha256sum $(1) | cut -c1-12)
+
+CORE_STAMP := $(VENV)/.core-$(call digest,envs/core.lock)
+VLLM_VENV := $(RESIDENTKV_CACHE)/venvs/vllm-$(call digest,envs/vllm.lock)
+VLLM_STAMP := $(VLLM_VENV)/.complete
+export RESIDENTKV_VLLM_PYTHON := $(VLLM_VENV)/bin/python
+PIP := -m pip --disable-pip-version-check -q install
+
+.PHONY: setup demo check lint types fast live test bench gen envs env-vllm clean
+
+setup: $(CORE_STAMP)
+
+$(CORE_STAMP): envs/core.lock pyproject.toml
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python $(PIP) -r envs/core.lock
+	$(BIN)/python $(PIP) --no-deps --no-build-isolation -e .
+	touch $@
+
+# A venv is complete when its stamp is there; a half-built one is built anew.
+$(VLLM_STAMP): envs/vllm.lock
+	rm -rf $(VLLM_VENV)
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python $(PIP) --no-deps -r envs/vllm.lock
+	touch $@
+
+env-vllm: setup $(VLLM_STAMP)
+	$(BIN)/residentkv witness prepare
+
+envs: env-vllm
+
+demo: setup
+	$(BIN)/residentkv demo
+
+lint: setup
+	$(BIN)/ruff format --check src tests bench
+	$(BIN)/ruff check src tests bench
+
+types: setup
+	$(BIN)/mypy
+
+fast: setup
+	$(BIN)/python -m pytest -q -n 2 --ignore=tests/live
+
+check: lint types fast
+
+live: envs
+	$(BIN)/python -m pytest -q tests/live
+
+test: check live
+
+bench: setup
+	$(BIN)/python -m bench
+
+# Everything generated from the code; a test fails when the result differs from what is committed.
+gen: setup
+	$(BIN)/python -m residentkv.cli.gen
+
+clean:
+	rm -rf $(VENV) out build .mypy_cache .ruff_cache .pytest_cache .hypothesis
