@@ -149,6 +149,15 @@ def test_plugin_is_sound_with_complete_traces_because_nothing_native_stands_agai
     assert verdict.evidence_class is EvidenceClass.ADAPTER_POLICY
 
 
+@pytest.mark.parametrize("mode", Mode)
+def test_nothing_against_the_stock_connector_reaches_a_row_at_plugin_depth(vllm: Descriptor, mode: Mode) -> None:
+    """What the shipped connector does not do may be done by code at its extension points, in every mode."""
+    connector = next(p for p in vllm.primitives if p.id == "offloading_connector")
+    against = [e for e in connector.evidence if e.polarity is Polarity.CONTRADICTS]
+    assert against
+    assert not any(e.applies_to(mode, Depth.PLUGIN) for e in against)
+
+
 def test_plugin_without_traces_is_approximate(vllm: Descriptor) -> None:
     """The adapter says nothing statically; without audited traces it is a substrate."""
     assert judge(plugin_row(vllm), vllm, assume_states(vllm)).verdict is Verdict.APPROXIMATE
