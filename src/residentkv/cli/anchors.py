@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import click
 import msgspec
 
 from residentkv.cli.options import named_sources, source_options
-from residentkv.errors import InputError, UsageError
-from residentkv.lowering.anchors import AnchorVerifier, Scope
-from residentkv.lowering.descriptor import decode_draft
+from residentkv.errors import EXIT_PASS, EXIT_UNKNOWN, InputError, NoInputError, UsageError
+from residentkv.lowering.anchors import AnchorReport, AnchorState, AnchorVerifier, Scope
+from residentkv.lowering.descriptor import decode_draft, near
+from residentkv.lowering.drift import Drift, find_drift, scope_of
 from residentkv.lowering.edit import Value, set_anchor
 from residentkv.lowering.format import Anchor
+from residentkv.lowering.model import Descriptor
 from residentkv.lowering.pinning import pin_anchor
 from residentkv.lowering.yamltree import decode_text
+from residentkv.report.documents import json_text, report_document
+from residentkv.report.plain import escape_controls
+from residentkv.sources.cache import packages_dir
+from residentkv.sources.fetch import fetch_package, parse_exact
 from residentkv.sources.files import read_input, replace_file
+from residentkv.sources.library import select_descriptors
 
 
 @click.group()
@@ -88,6 +96,117 @@ def add(
     if todo:
         replace_file(path, text.encode())
     click.echo(f"{len(todo)} of {len({**draft.anchors, **todo})} anchors written to {descriptor}")
+
+
+@anchors.command()
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--descriptor", "files", multiple=True, metavar="FILE", help="A descriptor of your own.")
+@click.option("--runtime", metavar="NAME", help="Only this runtime of the library.")
+@click.option("--version", metavar="VERSION", help="Only descriptors for this version.")
+@click.option("--json", "as_json", is_flag=True, help="Write residentkv.anchors/1 instead of lines.")
+@source_options
+def verify(
+    ids: tuple[str, ...],
+    files: tuple[str, ...],
+    runtime: str | None,
+    version: str | None,
+    as_json: bool,
+    documents: tuple[str, ...],
+    checkouts: tuple[str, ...],
+    archives: tuple[str, ...],
+    site_packages: tuple[str, ...],
+) -> int:
+    """Read every anchor now and say what became of it.
+
+    Exit code 0 when all are verified (moved counts, with a warning), 11 when any is not.
+    """
+    descriptors = select_descriptors(runtime, version, files)
+    _check_ids(ids, descriptors)
+    verifier = AnchorVerifier(named_sources(documents, checkouts, archives, site_packages))
+    reports: list[tuple[Descriptor, AnchorReport]] = []
+    for descriptor in descriptors:
+        wanted = {name: a for name, a in descriptor.anchors.items() if not ids or name in ids}
+        reports.extend((descriptor, r) for r in verifier.verify_all(wanted, scope_of(descriptor)).values())
+    if not reports:
+        raise NoInputError("anchors verify: the descriptors have no anchors; add one with 'residentkv anchors add'")
+    if as_json:
+        rows = [{"descriptor": d.path, **report_document(r)} for d, r in reports]
+        click.echo(json_text({"schema": "residentkv.anchors/1", "anchors": rows}))
+    else:
+        for descriptor, report in reports:
+            where = descriptor.anchor_places[report.anchor]
+            click.echo(escape_controls(f"{where}: {report.anchor} {report.state}: {report.target}: {report.sentence}"))
+        click.echo(_counts(r for _, r in reports))
+    return EXIT_PASS if all(r.state.is_verified for _, r in reports) else EXIT_UNKNOWN
+
+
+@anchors.command()
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--descriptor", "files", multiple=True, metavar="FILE", help="A descriptor of your own.")
+@click.option("--runtime", metavar="NAME", help="Only this runtime of the library.")
+@click.option("--version", metavar="VERSION", help="Only descriptors for this version.")
+@click.option("--against", metavar="PACKAGE==VERSION", help="Compare with this version instead of the described one.")
+@source_options
+def diff(
+    ids: tuple[str, ...],
+    files: tuple[str, ...],
+    runtime: str | None,
+    version: str | None,
+    against: str | None,
+    documents: tuple[str, ...],
+    checkouts: tuple[str, ...],
+    archives: tuple[str, ...],
+    site_packages: tuple[str, ...],
+) -> int:
+    """List the anchors that moved, changed or vanished, with the text where the old one is at hand.
+
+    Exit code 0 when nothing changed or vanished, 11 otherwise. The version to compare with must be installed in an
+    environment of the cache folder, be named by an option, or be fetched with 'residentkv anchors fetch'.
+    """
+    descriptors = select_descriptors(runtime, version, files)
+    _check_ids(ids, descriptors)
+    verifier = AnchorVerifier(named_sources(documents, checkouts, archives, site_packages))
+    drifts: list[Drift] = []
+    for descriptor in descriptors:
+        name, other = (None, None) if against is None else parse_exact(against)
+        found = find_drift(descriptor, verifier, name, other)
+        drifts.extend(d for d in found if not ids or d.report.anchor in ids)
+    if not drifts:
+        raise NoInputError(f"anchors diff: no anchor is in {against or 'a package'}; name a package of the descriptors")
+    if against is not None and all(d.report.state.is_unreached for d in drifts):
+        hint = f"fetch it with 'residentkv anchors fetch {against}' or name it with --archive or --site-packages"
+        raise NoInputError(f"anchors diff: {against} is not at hand ({drifts[0].report.sentence}); {hint}")
+    for drift in drifts:
+        report = drift.report
+        if report.state is not AnchorState.VERIFIED:
+            click.echo(escape_controls(f"{report.anchor} {report.state}: {report.target}: {report.sentence}"))
+            for line in drift.diff:
+                click.echo(escape_controls(f"    {line}"))
+    click.echo(_counts(d.report for d in drifts))
+    return EXIT_PASS if all(d.report.state.is_verified for d in drifts) else EXIT_UNKNOWN
+
+
+@anchors.command()
+@click.argument("package", metavar="NAME==VERSION")
+@click.option("--sdist", is_flag=True, help="Take the source archive; pip then runs the package's build backend.")
+def fetch(package: str, sdist: bool) -> None:
+    """Get one version of a package with pip, only to be read: it is neither installed nor imported."""
+    name, version = parse_exact(package)
+    path = fetch_package(name, version, packages_dir(), sdist=sdist)
+    click.echo(f"fetched {path}")
+
+
+def _check_ids(ids: Iterable[str], descriptors: Iterable[Descriptor]) -> None:
+    known = sorted({name for d in descriptors for name in d.anchors})
+    for name in ids:
+        if name not in known:
+            raise UsageError(f"unknown anchor {name[:60]!r}{near(name, known)}; see 'residentkv anchors verify'")
+
+
+def _counts(reports: Iterable[AnchorReport]) -> str:
+    counts = Counter(r.state for r in reports)
+    words = [f"{counts[state]} {state.replace('_', ' ')}" for state in AnchorState if counts[state]]
+    return f"{sum(counts.values())} anchors: {', '.join(words)}"
 
 
 def _address(stated: Mapping[str, str]) -> dict[str, Value]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
-import msgspec
 
 from residentkv.claims.modes import Mode
 from residentkv.cli.options import named_sources, source_options
@@ -18,7 +16,8 @@ from residentkv.lowering.depth import Depth
 from residentkv.lowering.descriptor import near
 from residentkv.lowering.exhibits import Findings, TraceItem, row_anchors
 from residentkv.lowering.model import Descriptor
-from residentkv.sources.library import load_descriptor, load_library, pick_runtime, pick_version
+from residentkv.report.documents import check_document, json_text
+from residentkv.sources.library import select_descriptors
 from residentkv.sources.machine import MachineSources
 
 
@@ -80,24 +79,6 @@ def check(
     return code
 
 
-def select_descriptors(runtime: str | None, version: str | None, files: Sequence[str]) -> list[Descriptor]:
-    """Return the descriptors that were asked for: the named files, or else those of the library.
-
-    Raises:
-        UsageError: unknown runtime, or no descriptor for the version.
-    """
-    own = [load_descriptor(Path(f)) for f in files]
-    if runtime is not None:
-        pick_runtime(runtime, own)
-    found = own if files else load_library(runtime)
-    found = [d for d in found if runtime is None or d.runtime == runtime]
-    if not found:
-        raise NoInputError(
-            f"check: none of the descriptors is about {runtime}; leave --runtime out or name another file"
-        )
-    return found if version is None else pick_version(version, found)
-
-
 def check_primitive(primitive: str | None, descriptors: Sequence[Descriptor]) -> None:
     """Check that a primitive is known.
 
@@ -132,10 +113,9 @@ def check_rows(
 
 def write_check(rows: Sequence[CheckedRow], code: int, notes: Sequence[str], *, as_json: bool, explain: bool) -> None:
     """Write the report to stdout."""
-    from residentkv.report.verdicts import check_document, render_check
-
     if as_json:
-        document = msgspec.json.format(msgspec.json.encode(check_document(rows, code, notes)), indent=2)
-        sys.stdout.write(document.decode() + "\n")
+        click.echo(json_text(check_document(rows, code, notes)))
     else:
+        from residentkv.report.verdicts import render_check  # rich takes longer to import than a check takes
+
         render_check(rows, sys.stdout, explain=explain, notes=notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -33,6 +34,15 @@ class _LazyGroup(click.Group):
             raise TypeError(f"{module}:{attribute} is not a command")
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS:
+            near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"unknown command {args[0]!r}, expected one of {', '.join(sorted(_COMMANDS))}{hint}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_) for name, (_, help_) in sorted(_COMMANDS.items())])
@@ -60,6 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return e.exit_code
     except click.Abort:
         return _fail("interrupted", EXIT_INTERNAL)
+    except click.exceptions.NoArgsIsHelpError as e:
+        sys.stderr.write(f"{e.format_message()}\n")
+        return EXIT_USAGE
     except click.ClickException as e:
         return _fail(e.format_message(), EXIT_USAGE)
     except BrokenPipeError:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
 from msgspec import UNSET
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
@@ -20,6 +21,7 @@ from residentkv.lowering.format import Anchor, CodeAnchor, DocumentAnchor, GitAn
 from residentkv.lowering.text import (
     LineSpan,
     digest_lines,
+    normalise,
     normalise_quote,
     parse_span,
     render_span,
@@ -194,18 +196,36 @@ class AnchorVerifier:
             report = AnchorReport(name, AnchorState.UNREADABLE, str(e), target)
         return [report]
 
+    def copies_in_range(self, anchor: PackageAnchor, scope: Scope) -> tuple[list[PackageCopy], list[PackageCopy]]:
+        """Return the copies of an anchor's package in range, and all of them.
+
+        Raises:
+            TargetUnreadableError: a copy could not be opened.
+        """
+        is_described = anchor.package == scope.package
+        names = tuple(scope.distributions) if is_described else (anchor.package,)
+        copies = list(self.sources.package_copies(names))
+        wanted = [SpecifierSet(s) for s in (anchor.version, scope.versions if is_described else None) if s]
+        return [c for c in copies if all(version_in(c.version, spec) for spec in wanted)], copies
+
+    def text_at(self, anchor: CodeAnchor, raw: bytes) -> str | None:
+        """Return the normalised text at the address of an anchor in a file, or None when there is none."""
+        found = self.locate(msgspec.structs.replace(anchor, sha256=UNSET), raw)
+        if not found.lines:
+            return None
+        first, last = parse_span(found.lines)
+        return normalise(self._file(raw).lines[first - 1 : last])
+
     def _package(self, name: str, anchor: PackageAnchor, target: str, scope: Scope) -> list[AnchorReport]:
-        names = tuple(scope.distributions) if anchor.package == scope.package else (anchor.package,)
-        copies = self.sources.package_copies(names)
+        in_range, copies = self.copies_in_range(anchor, scope)
         if not copies:
+            names = scope.distributions if anchor.package == scope.package else (anchor.package,)
             sentence = f"no copy of {' or '.join(names)} was found on this machine; run 'residentkv anchors fetch'"
             return [AnchorReport(name, AnchorState.UNREADABLE, sentence, target)]
-        limits = {anchor.version, scope.versions if anchor.package == scope.package else None}
-        wanted = [SpecifierSet(s) for s in limits if s]
-        in_range = [c for c in copies if all(version_in(c.version, spec) for spec in wanted)]
         if not in_range:
             have = ", ".join(sorted({f"{c.distribution} {c.version}" for c in copies}))
-            need = " and ".join(sorted(str(s) for s in wanted))
+            limits = {anchor.version, scope.versions if anchor.package == scope.package else None}
+            need = " and ".join(sorted(s for s in limits if s))
             sentence = f"found {have}, expected version {need}"
             return [AnchorReport(name, AnchorState.OUT_OF_VERSION_RANGE, sentence, target)]
         return [self._copy(name, anchor, target, copy) for copy in in_range]

@@ -6,7 +6,7 @@ import io
 import itertools
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -14,14 +14,10 @@ from rich.text import Text
 
 from residentkv.lowering.anchors import AnchorReport
 from residentkv.lowering.checking import CheckedRow
-from residentkv.lowering.relation import Exhibit, ObligationResult, RowVerdict, Status, Verdict
+from residentkv.lowering.relation import Exhibit, Status, Verdict
+from residentkv.report.documents import calibration, name_of
 from residentkv.report.plain import escape_controls
 
-JSON_SCHEMA = "residentkv.check/1"
-CAVEAT = (
-    "A verdict says what was audited at those versions. It is not a proof about unaudited behaviour, not a "
-    "performance claim, and not a survey of runtimes."
-)
 LEGEND = "x contradicted, ? not verified, - missing"
 _MARKS = {Status.CONTRADICTED: "x", Status.UNKNOWN: "?", Status.MISSING: "-"}
 PLAIN_COLUMNS = 80
@@ -55,7 +51,7 @@ def render_check(rows: Sequence[CheckedRow], out: TextIO, *, explain: bool, note
 def _print_check(console: Console, rows: Sequence[CheckedRow], explain: bool, notes: Sequence[str]) -> None:
     for _, group in itertools.groupby(rows, key=lambda r: r.descriptor.sha256):
         part = list(group)
-        console.print(Text(f"{_name(part[0])}: {escape_controls(part[0].descriptor.title)}", style="bold"))
+        console.print(Text(f"{name_of(part[0])}: {escape_controls(part[0].descriptor.title)}", style="bold"))
         _print_table(console, part)
         if explain:
             for row in part:
@@ -71,19 +67,11 @@ def _print_check(console: Console, rows: Sequence[CheckedRow], explain: bool, no
     _print_line(console, calibration(rows))
 
 
-def calibration(rows: Sequence[CheckedRow]) -> str:
-    """Return what was audited, at which versions, and what a verdict does not say."""
-    described = sorted({_name(row) for row in rows})
-    read = sorted({f"{r.distribution} {r.version}" for row in rows for r in row.anchors.values() if _was_read(r)})
-    seen = f"read in this run: {', '.join(read)}" if read else "no package was read in this run"
-    return f"Audited: {', '.join(described)} ({seen}). {CAVEAT}"
-
-
 def explain_row(checked: CheckedRow) -> Iterator[str]:
     """Yield the lines that tell how a row came to its verdict."""
     row, verdict = checked.row, checked.verdict
     yield (
-        f"{_name(checked)}: {row.primitive.id} as {row.mode} at depth {row.depth}: "
+        f"{name_of(checked)}: {row.primitive.id} as {row.mode} at depth {row.depth}: "
         f"{verdict.verdict} ({verdict.evidence_class})"
     )
     yield f"  {verdict.sentence}."
@@ -106,92 +94,6 @@ def explain_row(checked: CheckedRow) -> Iterator[str]:
             f"  RECORDED, not verified in this run: {checked.recorded.verdict} ({checked.recorded.evidence_class}), "
             f"from digests of {'; '.join(checked.recorded_on)}"
         )
-
-
-def check_document(rows: Sequence[CheckedRow], exit_code: int, notes: Sequence[str]) -> dict[str, Any]:
-    """Return the report as plain data, `residentkv.check/1`."""
-    return {
-        "schema": JSON_SCHEMA,
-        "exit_code": exit_code,
-        "descriptors": [
-            {"path": d.path, "sha256": d.sha256, "runtime": d.runtime, "version": d.version}
-            for d in {row.descriptor.sha256: row.descriptor for row in rows}.values()
-        ],
-        "rows": [_row_document(row) for row in rows],
-        "notes": list(notes),
-        "caveat": calibration(rows),
-    }
-
-
-def _row_document(checked: CheckedRow) -> dict[str, Any]:
-    row, descriptor = checked.row, checked.descriptor
-    recorded = None
-    if checked.recorded is not None:
-        recorded = {**_verdict_document(checked.recorded), "is_verified": False, "from": list(checked.recorded_on)}
-    return {
-        "runtime": descriptor.runtime,
-        "version": descriptor.version,
-        "primitive": row.primitive.id,
-        "mode": row.mode,
-        "depth": row.depth,
-        "adapters": [a.id for a in row.adapters],
-        "why": [note.why for note in row.notes if note.why],
-        "where": [str(note.where) for note in row.notes],
-        **_verdict_document(checked.verdict),
-        "anchors": [_report_document(checked.anchors[name]) for name in sorted(checked.anchors)],
-        "recorded": recorded,
-    }
-
-
-def _verdict_document(verdict: RowVerdict) -> dict[str, Any]:
-    first = verdict.first_open
-    return {
-        "verdict": verdict.verdict,
-        "evidence_class": verdict.evidence_class,
-        "sentence": verdict.sentence,
-        "first_open_obligation": None if first is None else first.obligation,
-        "obligations": [_obligation_document(o) for o in verdict.obligations],
-        "basis_problems": [s.sentence for s in verdict.basis_problems],
-        "related": list(verdict.related),
-        "related_problems": [s.sentence for s in verdict.related_problems],
-    }
-
-
-def _obligation_document(result: ObligationResult) -> dict[str, Any]:
-    return {
-        "obligation": result.obligation,
-        "status": result.status,
-        "sentence": result.sentence,
-        "used": None if result.used is None else _exhibit_document(result.used),
-        "contradicted_by": [_exhibit_document(e) for e in result.contradictions],
-        "not_counted": [{**_exhibit_document(r.exhibit), "why": r.why} for r in result.refused],
-    }
-
-
-def _exhibit_document(exhibit: Exhibit) -> dict[str, Any]:
-    return {
-        "polarity": exhibit.polarity,
-        "kind": exhibit.kind,
-        "depth": exhibit.depth,
-        "source": exhibit.source,
-        "anchor": exhibit.standing.label,
-        "state": exhibit.standing.state,
-        "note": exhibit.note,
-        "where": exhibit.place,
-    }
-
-
-def _report_document(report: AnchorReport) -> dict[str, Any]:
-    return {
-        "anchor": report.anchor,
-        "state": report.state,
-        "target": report.target,
-        "sentence": report.sentence,
-        "lines": report.lines or None,
-        "sha256": report.sha256 or None,
-        "distribution": report.distribution or None,
-        "version": report.version or None,
-    }
 
 
 def _print_line(console: Console, line: str) -> None:
@@ -251,11 +153,3 @@ def _anchor_lines(rows: Iterable[CheckedRow]) -> Iterator[str]:
 
 def _source(exhibit: Exhibit) -> str:
     return f"{exhibit.polarity} by {exhibit.source} ({exhibit.kind} {exhibit.standing.label})"
-
-
-def _name(checked: CheckedRow) -> str:
-    return f"{checked.descriptor.runtime} {checked.descriptor.version}"
-
-
-def _was_read(report: AnchorReport) -> bool:
-    return bool(report.distribution and report.sha256)

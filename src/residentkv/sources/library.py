@@ -8,7 +8,7 @@ from pathlib import Path
 from packaging.specifiers import SpecifierSet
 
 import residentkv
-from residentkv.errors import InputError, UsageError
+from residentkv.errors import InputError, NoInputError, UsageError
 from residentkv.lowering.anchors import version_in
 from residentkv.lowering.descriptor import decode_descriptor, near
 from residentkv.lowering.model import Descriptor
@@ -22,14 +22,19 @@ def shipped_runtimes() -> list[str]:
     return sorted({path.parent.name for path in LIBRARY.glob("*/*.yaml")})
 
 
-def load_descriptor(path: Path, shown_as: str | None = None) -> Descriptor:
-    """Read one descriptor file.
+def load_descriptor(path: Path) -> Descriptor:
+    """Read one descriptor file; below the current folder it is named by its relative path.
 
     Raises:
         NoInputError: it cannot be read.
         InputError: it is not a descriptor.
     """
-    return decode_descriptor(read_input(path), shown_as or str(path))
+    return decode_descriptor(read_input(path), _short(path))
+
+
+def _short(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_absolute() and path.is_relative_to(here) else path)
 
 
 def load_library(runtime: str | None = None) -> list[Descriptor]:
@@ -71,3 +76,21 @@ def pick_version(version: str, descriptors: Iterable[Descriptor]) -> list[Descri
         have = ", ".join(sorted(f"{d.runtime} {d.version} ({d.versions})" for d in candidates))
         raise UsageError(f"no descriptor for version {version[:60]!r}, expected one of {have}")
     return found
+
+
+def select_descriptors(runtime: str | None, version: str | None, files: Sequence[str]) -> list[Descriptor]:
+    """Return the descriptors that were asked for: the named files, or else those of the library.
+
+    Raises:
+        UsageError: unknown runtime, or no descriptor for the version.
+    """
+    own = [load_descriptor(Path(f)) for f in files]
+    if runtime is not None:
+        pick_runtime(runtime, own)
+    found = own if files else load_library(runtime)
+    found = [d for d in found if runtime is None or d.runtime == runtime]
+    if not found:
+        raise NoInputError(
+            f"check: none of the descriptors is about {runtime}; leave --runtime out or name another file"
+        )
+    return found if version is None else pick_version(version, found)
