@@ -156,7 +156,7 @@ class ClaimRestoreRequired(ClaimEvent, frozen=True, kw_only=True, gc=False, tag=
 class ClaimRestored(ClaimEvent, frozen=True, kw_only=True, gc=False, tag="resident_claim_restored"):
     """The bytes of the required positions came back from the tier through load transfer `job_id`.
 
-    `job_id` is null when the writer names no transfer (a model, an imported trace): then nothing shows that bytes moved.
+    `job_id` is null when the writer names no transfer (an imported trace of a model): nothing shows that bytes moved.
     """
 
     job_id: Count | None
