@@ -256,7 +256,7 @@ class AnchorVerifier:
         """
         file = self._file(raw)
         if file.problem:
-            return Found(AnchorState.UNREADABLE, f"{anchor.file}: {file.problem}")
+            return Found(AnchorState.UNREADABLE, f"the file is {file.problem}")
         if anchor.symbol is not None:
             return self._locate_symbol(anchor, anchor.symbol, file)
         return _locate_lines(anchor, file)
@@ -275,19 +275,19 @@ class AnchorVerifier:
             try:
                 file.symbols = symbol_spans(file.raw)
             except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
-                return Found(AnchorState.UNREADABLE, f"{anchor.file} cannot be parsed as Python: {e}")
+                return Found(AnchorState.UNREADABLE, f"the file cannot be parsed as Python: {e}")
         spans = file.symbols.get(symbol, [])
         if len(spans) > 1:
             where = ", ".join(render_span(s) for s in spans)
-            sentence = f"{symbol} is defined {len(spans)} times in {anchor.file} (lines {where}); anchor lines instead"
+            sentence = f"{symbol} is defined {len(spans)} times (lines {where}), expected once; anchor lines instead"
             return Found(AnchorState.CHANGED, sentence)
-        if not spans:
-            elsewhere = _search(anchor, file, file.symbols)
-            if elsewhere is not None:
-                sentence = f"{symbol} is gone from {anchor.file}, the same text is in lines {render_span(elsewhere)}"
-                return Found(AnchorState.MOVED, sentence, render_span(elsewhere), _digest(file, elsewhere))
-            return Found(AnchorState.ABSENT, f"{anchor.file} has no {symbol}")
-        return _compare(anchor, file, spans[0], f"{symbol} in {anchor.file}")
+        if spans:
+            return _compare(anchor, file, spans[0])
+        elsewhere = _search(anchor, file, file.symbols)
+        if elsewhere is None:
+            return Found(AnchorState.ABSENT, f"the file has no {symbol}")
+        sentence = f"{symbol} is gone, the same text is in lines {render_span(elsewhere)}"
+        return Found(AnchorState.MOVED, sentence, render_span(elsewhere), _digest(file, elsewhere))
 
 
 def version_in(version: str, spec: SpecifierSet) -> bool:
@@ -306,42 +306,41 @@ def describe_anchor(anchor: Anchor) -> str:
         return f"trace {anchor.file}"
     address = anchor.symbol or f"lines {anchor.lines}"
     if isinstance(anchor, GitAnchor):
-        return f"{anchor.repository}@{anchor.commit[:12]}: {anchor.file} {address}"
-    return f"{anchor.package}: {anchor.file} {address}"
+        return f"{address} in {anchor.file} of {anchor.repository} at {anchor.commit[:12]}"
+    return f"{address} in {anchor.file} of {anchor.package}"
 
 
 def _digest(file: _File, span: LineSpan) -> str:
     return digest_lines(file.lines[span[0] - 1 : span[1]])
 
 
-def _compare(anchor: CodeAnchor, file: _File, span: LineSpan, what: str) -> Found:
+def _compare(anchor: CodeAnchor, file: _File, span: LineSpan) -> Found:
     found, expected = _digest(file, span), anchor.sha256
     lines = render_span(span)
     if expected is UNSET:
-        return Found(AnchorState.CHANGED, f"{what} (lines {lines}) has no recorded digest", lines, found)
+        return Found(AnchorState.CHANGED, f"lines {lines} have no recorded digest", lines, found)
     if found != expected:
-        sentence = f"{what} (lines {lines}) changed: sha256 {found[:12]}.., expected {str(expected)[:12]}.."
-        return Found(AnchorState.CHANGED, f"{sentence}; run 'residentkv anchors diff'", lines, found)
+        sentence = f"lines {lines} have sha256 {found[:12]}.., expected {str(expected)[:12]}.."
+        return Found(AnchorState.CHANGED, sentence, lines, found)
     if anchor.lines is not None and anchor.lines != lines:
-        sentence = f"{what} is unchanged, moved from lines {anchor.lines} to {lines}"
-        return Found(AnchorState.MOVED, sentence, lines, found)
-    return Found(AnchorState.VERIFIED, f"{what} (lines {lines}) is unchanged", lines, found)
+        return Found(AnchorState.MOVED, f"unchanged, but in lines {lines} instead of {anchor.lines}", lines, found)
+    return Found(AnchorState.VERIFIED, f"lines {lines} are unchanged", lines, found)
 
 
 def _locate_lines(anchor: CodeAnchor, file: _File) -> Found:
     span = parse_span(anchor.lines or "1-1")
-    what = f"lines {render_span(span)} of {anchor.file}"
     if span[1] <= len(file.lines):
-        here = _compare(anchor, file, span, what)
+        here = _compare(anchor, file, span)
         if here.state is AnchorState.VERIFIED or anchor.sha256 is UNSET:
             return here
     else:
-        here = Found(AnchorState.ABSENT, f"{anchor.file} has {len(file.lines)} lines, expected lines {anchor.lines}")
+        here = Found(AnchorState.ABSENT, f"the file has {len(file.lines)} lines, expected lines {anchor.lines}")
     elsewhere = _search(anchor, file, {})
     if elsewhere is None:
         return here
-    sentence = f"{what} moved to lines {render_span(elsewhere)}"
-    return Found(AnchorState.MOVED, sentence, render_span(elsewhere), _digest(file, elsewhere))
+    lines = render_span(elsewhere)
+    sentence = f"unchanged, but in lines {lines} instead of {anchor.lines}"
+    return Found(AnchorState.MOVED, sentence, lines, _digest(file, elsewhere))
 
 
 def _search(anchor: CodeAnchor, file: _File, symbols: Mapping[str, Sequence[LineSpan]]) -> LineSpan | None:
@@ -360,9 +359,9 @@ def _search(anchor: CodeAnchor, file: _File, symbols: Mapping[str, Sequence[Line
 def _verify_trace(name: str, anchor: TraceAnchor, target: str, raw: bytes) -> AnchorReport:
     found = hashlib.sha256(raw).hexdigest()
     if found != anchor.sha256:
-        sentence = f"{anchor.file} changed: sha256 {found[:12]}.., expected {str(anchor.sha256)[:12]}.."
+        sentence = f"the file has sha256 {found[:12]}.., expected {str(anchor.sha256)[:12]}.."
         return AnchorReport(name, AnchorState.CHANGED, sentence, target, sha256=found)
-    return AnchorReport(name, AnchorState.VERIFIED, f"{anchor.file} is unchanged", target, sha256=found)
+    return AnchorReport(name, AnchorState.VERIFIED, "the file is unchanged", target, sha256=found)
 
 
 def _verify_document(name: str, anchor: DocumentAnchor, target: str, text: str) -> AnchorReport:

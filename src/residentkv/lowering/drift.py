@@ -66,43 +66,36 @@ def _is_in(anchor: PackageAnchor, descriptor: Descriptor, package: str) -> bool:
 
 
 def _diff(anchor: PackageAnchor, old: Scope, new: Scope, verifier: AnchorVerifier) -> Iterator[str]:
-    """Compare texts: the recorded one is taken from any copy that still has its digest."""
-    before = after = None
-    for is_old, text, label in _texts(anchor, old, new, verifier):
-        if is_old and before is None:
-            before = (text, label)
-        elif not is_old and after is None:
-            after = (text, label)
+    """Compare texts: the recorded one is taken from any copy, in any version, that still has its digest."""
+    before = next((t for t in _texts(anchor, old, verifier) if t.is_recorded), None)
+    after = next((t for t in _texts(anchor, new, verifier) if t.is_in_range and not t.is_recorded), None)
     if before is None or after is None:
         return
     yield from difflib.unified_diff(
-        before[0].splitlines(),
-        after[0].splitlines(),
-        f"{before[1]} {anchor.file}",
-        f"{after[1]} {anchor.file}",
-        lineterm="",
+        before.text.splitlines(), after.text.splitlines(), before.label, after.label, lineterm=""
     )
 
 
-def _texts(anchor: PackageAnchor, old: Scope, new: Scope, verifier: AnchorVerifier) -> Iterator[tuple[bool, str, str]]:
-    """Yield (has the recorded digest, text, label) for the copies of both scopes, whatever their version is."""
-    seen: set[str] = set()
-    for scope in (old, new):
+@dataclass(frozen=True, slots=True)
+class _Text:
+    text: str
+    label: str
+    is_recorded: bool
+    is_in_range: bool
+
+
+def _texts(anchor: PackageAnchor, scope: Scope, verifier: AnchorVerifier) -> Iterator[_Text]:
+    """Yield what stands at an address in every copy that has it."""
+    try:
+        in_range, copies = verifier.copies_in_range(anchor, scope)
+    except TargetUnreadableError:
+        return
+    for copy in copies:
         try:
-            in_range, everything = verifier.copies_in_range(anchor, scope)
-        except TargetUnreadableError:
+            raw = copy.read(anchor.file)
+        except (TargetAbsentError, TargetUnreadableError):
             continue
-        for copy in everything:
-            if copy.place in seen:
-                continue
-            seen.add(copy.place)
-            try:
-                raw = copy.read(anchor.file)
-            except (TargetAbsentError, TargetUnreadableError):
-                continue
-            text = verifier.text_at(anchor, raw)
-            if text is None:
-                continue
-            is_old = verifier.locate(anchor, raw).state.is_verified
-            if is_old or copy in in_range:
-                yield is_old, text, f"{copy.distribution} {copy.version}"
+        text = verifier.text_at(anchor, raw)
+        if text is not None:
+            label = f"{copy.distribution} {copy.version} {anchor.file}"
+            yield _Text(text, label, verifier.locate(anchor, raw).state.is_verified, copy in in_range)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import io
 import itertools
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from residentkv.lowering.anchors import AnchorReport
+from residentkv.lowering.anchors import AnchorState
 from residentkv.lowering.checking import CheckedRow
 from residentkv.lowering.relation import Exhibit, Status, Verdict
 from residentkv.report.documents import calibration, name_of
 from residentkv.report.plain import escape_controls
 
+ANCHOR_CODE = "RKV104"
 LEGEND = "x contradicted, ? not verified, - missing"
 _MARKS = {Status.CONTRADICTED: "x", Status.UNKNOWN: "?", Status.MISSING: "-"}
 PLAIN_COLUMNS = 80
@@ -138,15 +140,16 @@ def _decided_by(checked: CheckedRow) -> str:
 
 def _anchor_lines(rows: Iterable[CheckedRow]) -> Iterator[str]:
     """Yield one line for each anchor that is not plainly verified; those that nobody could reach are told once."""
-    reports: Mapping[str, AnchorReport] = {name: r for row in rows for name, r in row.anchors.items()}
-    unreached: dict[str, int] = {}
-    for name in sorted(reports):
-        report = reports[name]
+    reports = {name: (row.descriptor, report) for row in rows for name, report in row.anchors.items()}
+    unreached: Counter[str] = Counter()
+    for name, (descriptor, report) in sorted(reports.items()):
         if report.state.is_unreached:
-            key = f"{report.state.replace('_', ' ')}: {report.sentence}"
-            unreached[key] = unreached.get(key, 0) + 1
-        elif report.state.value != "verified":
-            yield f"anchor {name} {report.state}: {report.target}: {report.sentence}"
+            unreached[f"{report.state.replace('_', ' ')}: {report.sentence}"] += 1
+        elif report.state is not AnchorState.VERIFIED:
+            code = "warning:" if report.state.is_verified else ANCHOR_CODE
+            hint = "; run 'residentkv anchors diff'" if report.state is AnchorState.CHANGED else ""
+            place = descriptor.anchor_places[name]
+            yield f"{place}: {code} anchor {name} {report.state}: {report.target}: {report.sentence}{hint}"
     for sentence, count in unreached.items():
         yield f"{count} anchor{'s' if count > 1 else ''} {sentence}"
 
