@@ -24,7 +24,7 @@ from residentkv.report.documents import json_text, report_document
 from residentkv.report.plain import escape_controls
 from residentkv.sources.cache import packages_dir
 from residentkv.sources.fetch import fetch_package, parse_exact
-from residentkv.sources.files import read_input, replace_file
+from residentkv.files import read_input, replace_file
 from residentkv.sources.library import select_descriptors
 
 

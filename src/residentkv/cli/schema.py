@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from residentkv.lowering.format import descriptor_schema
-from residentkv.sources.files import replace_file
+from residentkv.files import replace_file
 
 _FORMATS = {"descriptor": descriptor_schema}
 
