@@ -60,9 +60,9 @@ def offences(files: list[Path]) -> list[str]:
             if top != "residentkv" or name == "residentkv" or part in ("cli", "__init__"):
                 continue
             other = name.split(".")[1]
-            if other in ALLOWED or other == "cli":
-                if other != part and other not in ALLOWED[part] | BASE:
-                    out.append(f"{path.relative_to(ROOT)} imports {name}")
+            known = other in ALLOWED or other == "cli"
+            if known and other != part and other not in ALLOWED[part] | BASE:
+                out.append(f"{path.relative_to(ROOT)} imports {name}")
     return out
 
 
