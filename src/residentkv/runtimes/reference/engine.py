@@ -11,7 +11,7 @@ from residentkv.claims.arbiter import Arbiter
 from residentkv.claims.ledger import ClaimLedger, ClaimRecord
 from residentkv.claims.lifecycle import OPEN, TERMINAL, State
 from residentkv.claims.modes import Mode
-from residentkv.claims.predicates import leading_blocks, ranges_of
+from residentkv.claims.predicates import Ranges, leading_blocks, ranges_of
 from residentkv.errors import ResidentKVError, UsageError
 from residentkv.runtimes.reference.admission import Admission, Entry
 from residentkv.runtimes.reference.clock import ManualClock
@@ -179,10 +179,13 @@ class ReferenceEngine:
         records = (k.record for k in self.desk.kept.values())
         return [r for r in records if r.claim.owner_scope == owner_scope and r.state not in TERMINAL]
 
+    def resident_spans(self, prompt: tuple[int, ...], cache_salt: str | None = None) -> Ranges:
+        """Return the positions of a prompt's full blocks that lie in the primary tier."""
+        return self.parts.primary_pos(chain_hashes(self.config.identity(cache_salt=cache_salt), prompt))
+
     def count_resident(self, prompt: tuple[int, ...], cache_salt: str | None = None) -> tuple[int, int]:
         """Return how many full blocks of a prompt lie in the primary tier: (anywhere, leading)."""
-        names = chain_hashes(self.config.identity(cache_salt=cache_salt), prompt)
-        pos = self.parts.primary_pos(names)
+        pos = self.resident_spans(prompt, cache_salt)
         return sum(hi - lo for lo, hi in pos), leading_blocks(pos)
 
     def reset_prefix_cache(self) -> int:

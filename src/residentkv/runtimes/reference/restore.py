@@ -34,6 +34,7 @@ class Restorer:
         if not parts.config.offload_blocks:
             return []
         found: list[int] = []
+        joined = live.reuse or live.kept
         for pos in range(live.hit_blocks, len(live.names)):
             if not parts.tier.holds(live.names[pos]):
                 break
@@ -43,7 +44,7 @@ class Restorer:
             request_id=live.request.request_id,
             tier=OFFLOAD,
             hit_pos=ranges_of(found),
-            **parts.journal.claim_fields(live.reuse.record if live.reuse else None),
+            **parts.journal.claim_fields(joined.record if joined is not None else None),
         )
         return found
 
