@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -11,20 +12,23 @@ from typing import Any, TypeVar
 import msgspec
 
 from residentkv.errors import ResidentKVError
+from residentkv.trace.codec import encode_event
 from residentkv.trace.events import Event, TraceClosed
+from residentkv.trace.streams import MAX_LINE_BYTES
 
 E = TypeVar("E", bound=Event)
 
 
 class TraceWriteError(ResidentKVError):
-    """A line could not be written whole; the writer is closed, because the trace behind it may be torn."""
+    """A line was not written, or not whole; in the second case the writer is closed, because the trace is torn."""
 
 
 class TraceWriter:
     """Append events of one (source, epoch) to a file that other sources may append to at the same time.
 
-    Threads of one process share a writer. Every process has a `source` of its own, or a new `epoch`: two writers of
-    one (source, epoch) would both start at seq 0, and the audit would call the trace inconclusive.
+    Threads of one process share a writer. Every process has a writer of its own, with a `source` of its own or a new
+    `epoch`: two writers of one (source, epoch) would both start at seq 0, and the audit would call the trace
+    inconclusive. A writer that is used in a forked child refuses, for the same reason.
     A line is one `write` on a descriptor opened with O_APPEND, so lines of several processes do not mix.
     """
 
@@ -45,9 +49,12 @@ class TraceWriter:
         self._mono_ns = mono_ns
         self._wall_ns = wall_ns
         self._seq = 0
+        self._pid = os.getpid()
         self._lock = threading.RLock()
-        self._encoder = msgspec.json.Encoder()
-        self._fd: int | None = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            self._fd: int | None = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        except OSError as e:
+            raise TraceWriteError(f"{self.path}: cannot be opened for appending: {e.strerror}") from e
 
     @property
     def closed(self) -> bool:
@@ -55,13 +62,19 @@ class TraceWriter:
         return self._fd is None
 
     def emit(self, kind: type[E], **fields: Any) -> E:
-        """Fill in the envelope, append the event and return it.
+        """Fill in the envelope, append the event and return it as a reader will see it.
 
         Raises:
             TypeError: a field is missing or unknown.
             msgspec.ValidationError: a value has the wrong type; nothing was written and no number was consumed.
-            TraceWriteError: the writer is closed, or the line could not be written whole.
+            TraceWriteError: the writer is closed or of another process, or the line could not be written whole; a
+                number was consumed by none of them.
         """
+        if os.getpid() != self._pid:
+            raise TraceWriteError(
+                f"{self.path}: the trace writer of {self.source!r} was opened by process {self._pid}; "
+                "open one with a source of its own in each process"
+            )
         with self._lock:
             if self._fd is None:
                 raise TraceWriteError(f"{self.path}: the trace writer of {self.source!r} is closed")
@@ -75,21 +88,25 @@ class TraceWriter:
                 wall_ns=self._wall_ns(),
                 **fields,
             )
-            line = self._encoder.encode(event)
-            msgspec.json.decode(line, type=kind, strict=True)
-            line += b"\n"
-            try:
-                written = os.write(self._fd, line)
-            except OSError as e:
-                raise TraceWriteError(f"{self.path}: seq {self._seq} was not written: {e}") from e
-            if written != len(line):
-                os.close(self._fd)
-                self._fd = None
+            line, written_as = _checked(event)
+            if len(line) > MAX_LINE_BYTES:
                 raise TraceWriteError(
-                    f"{self.path}: {written} of {len(line)} bytes of seq {self._seq} were written; the trace is torn"
+                    f"{self.path}: seq {self._seq} would be {len(line)} bytes long, a reader takes {MAX_LINE_BYTES}"
                 )
+            self._append(self._fd, line)
             self._seq += 1
-            return event
+            return written_as
+
+    def _append(self, fd: int, line: bytes) -> None:
+        try:
+            written = os.write(fd, line)
+        except OSError as e:
+            raise TraceWriteError(f"{self.path}: seq {self._seq} was not written: {e.strerror}") from e
+        if written != len(line):
+            self.abandon()
+            raise TraceWriteError(
+                f"{self.path}: {written} of {len(line)} bytes of seq {self._seq} were written; the trace is torn"
+            )
 
     def close(self, reason: str = "end") -> None:
         """Write `trace_closed` and close; without it the trace counts as truncated. Closing twice does nothing."""
@@ -97,8 +114,7 @@ class TraceWriter:
             if self._fd is None:
                 return
             self.emit(TraceClosed, reason=reason)
-            os.close(self._fd)
-            self._fd = None
+            self.abandon()
 
     def abandon(self) -> None:
         """Close the file without `trace_closed`, as a crash would."""
@@ -106,3 +122,16 @@ class TraceWriter:
             if self._fd is not None:
                 os.close(self._fd)
                 self._fd = None
+
+
+def _checked(event: E) -> tuple[bytes, E]:
+    """Return the line of an event and the event that a reader gets from it."""
+    for name in event.__struct_fields__:
+        value = getattr(event, name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise msgspec.ValidationError(f"Expected a finite number, got {value} - at `$.{name}`")
+    try:
+        line = encode_event(event)
+    except (UnicodeError, OverflowError) as e:
+        raise msgspec.ValidationError(f"Expected a value that JSON can carry: {e}") from e
+    return line, msgspec.json.decode(line, type=type(event), strict=True)
