@@ -30,16 +30,23 @@ LIMITED = {
     "soft_priority": {"eviction_preference": NOT_OBSERVE},
     "expiring": {"acceptance": ENFORCING, "expiry_enforcement": ENFORCING},
     "demotable": {"acceptance": ENFORCING},
-    "offloadable": dict.fromkeys(
-        "acceptance ordered_lifecycle offload_identity restore_before_reuse restoration_failure_outcome"
-        " scoped_outcome".split(),
-        ENFORCING,
-    ),
-    "hard_protected": dict.fromkeys(
-        "acceptance feasibility_check victim_exclusion conflict_outcome release_before_loss scoped_outcome".split(),
-        ENFORCING,
-    ),
-    "routed_reuse": dict.fromkeys("acceptance route_binding route_outcome".split(), NOT_OBSERVE),
+    "offloadable": {
+        "acceptance": ENFORCING,
+        "ordered_lifecycle": ENFORCING,
+        "offload_identity": ENFORCING,
+        "restore_before_reuse": ENFORCING,
+        "restoration_failure_outcome": ENFORCING,
+        "scoped_outcome": ENFORCING,
+    },
+    "hard_protected": {
+        "acceptance": ENFORCING,
+        "feasibility_check": ENFORCING,
+        "victim_exclusion": ENFORCING,
+        "conflict_outcome": ENFORCING,
+        "release_before_loss": ENFORCING,
+        "scoped_outcome": ENFORCING,
+    },
+    "routed_reuse": {"acceptance": NOT_OBSERVE, "route_binding": NOT_OBSERVE, "route_outcome": NOT_OBSERVE},
 }
 
 

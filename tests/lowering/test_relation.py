@@ -32,9 +32,7 @@ def exhibit(
 
 def full(mode: Mode, depth: Depth = Depth.NATIVE) -> list[Exhibit]:
     """Everything that a mode asks for, at a depth where it is allowed and else natively."""
-    return [
-        exhibit(o, depth=depth if depth in allowed_depths(o, mode) else Depth.NATIVE) for o in BUNDLES[mode]
-    ]
+    return [exhibit(o, depth=depth if depth in allowed_depths(o, mode) else Depth.NATIVE) for o in BUNDLES[mode]]
 
 
 @pytest.mark.parametrize("mode", list(Mode))
@@ -62,7 +60,10 @@ def test_no_core_obligation_can_be_left_out(mode, dropped):
 def test_observational_support_is_adapter_observational():
     """The class follows the deepest support that was used."""
     verdict = judge_row(Mode.BEST_EFFORT, Depth.OBSERVE, full(Mode.BEST_EFFORT, Depth.OBSERVE))
-    assert (verdict.verdict, verdict.evidence_class) == (Verdict.SOUND_WITH_ADAPTER, EvidenceClass.ADAPTER_OBSERVATIONAL)
+    assert (verdict.verdict, verdict.evidence_class) == (
+        Verdict.SOUND_WITH_ADAPTER,
+        EvidenceClass.ADAPTER_OBSERVATIONAL,
+    )
 
 
 @pytest.mark.parametrize("depth", [Depth.POLICY, Depth.PLUGIN, Depth.PATCH])
@@ -125,7 +126,10 @@ def test_evidence_deeper_than_the_row_does_not_count():
 
 def test_a_verified_contradiction_rejects_whatever_supports_there_are():
     """One verified contradiction outweighs a complete bundle."""
-    evidence = [*full(Mode.HARD_PROTECTED), exhibit(Obligation.VICTIM_EXCLUSION, Polarity.CONTRADICTS, EvidenceKind.SOURCE)]
+    evidence = [
+        *full(Mode.HARD_PROTECTED),
+        exhibit(Obligation.VICTIM_EXCLUSION, Polarity.CONTRADICTS, EvidenceKind.SOURCE),
+    ]
     verdict = judge_row(Mode.HARD_PROTECTED, Depth.NATIVE, evidence)
     assert (verdict.verdict, verdict.evidence_class) == (Verdict.REJECTED, EvidenceClass.REJECTED_MAPPING)
 
@@ -232,7 +236,9 @@ def test_losing_sight_of_any_anchor_never_improves_a_verdict(case, data, lost):
 def test_order_and_repetition_of_evidence_change_nothing(case, data):
     """The whole result is equal, not only the verdict."""
     mode, depth, evidence, related = case
-    shuffled = data.draw(st.permutations(evidence)) + data.draw(st.lists(st.sampled_from(evidence)) if evidence else st.just([]))
+    shuffled = data.draw(st.permutations(evidence)) + data.draw(
+        st.lists(st.sampled_from(evidence)) if evidence else st.just([])
+    )
     again = data.draw(st.permutations(related))
     assert judge_row(mode, depth, evidence, related=related) == judge_row(mode, depth, shuffled, related=again)
 

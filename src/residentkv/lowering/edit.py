@@ -59,7 +59,9 @@ def _check(edited: str, before: Node, path: str, name: str, values: Mapping[str,
     expected = before.plain()
     if isinstance(expected, dict):
         anchors = dict(expected.get("anchors") or {})
-        old = {} if replace else anchors.get(name, {})
+        old = anchors.get(name, {})
+        if replace or not isinstance(old, dict):
+            old = {}
         anchors[name] = {**old, **{k: dict(v) if isinstance(v, Mapping) else v for k, v in values.items()}}
         expected["anchors"] = anchors
     try:

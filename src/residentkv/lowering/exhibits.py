@@ -82,7 +82,9 @@ def row_exhibits(row: Row, descriptor: Descriptor, findings: Findings) -> Iterat
             note=evidence.note,
             place=str(evidence.where),
         )
-    for item in findings.traces:
+    # A trace that a descriptor brings may say more than the descriptor does: bad news in it counts.
+    brought = [i for items in findings.audited.values() for i in items if i.polarity is Polarity.CONTRADICTS]
+    for item in (*findings.traces, *brought):
         if is_about(item, row, descriptor):
             yield _item_exhibit(item, row, descriptor)
 
