@@ -62,7 +62,7 @@ def test_pinning_again_takes_what_stands_there_now(site, capsys):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["x", "--package", "somertime", "--file", "somertime/pool.py", "--symbol", "Pool.free"], 11, "defined 2 times"),
+        (["x", "--package", "somertime", "--file", "somertime/pool.py", "--symbol", "Pool.free"], 11, "2 times"),
         (["x", "--package", "somertime", "--file", "somertime/pool.py", "--symbol", "Pool.none"], 11, "no Pool.none"),
         (["x", "--package", "somertime", "--file", "somertime/none.py", "--symbol", "A"], 11, "somertime/none.py"),
         (["x", "--package", "somertime", "--file", "somertime/pool.py", "--lines", "400-401"], 11, "lines 400-401"),

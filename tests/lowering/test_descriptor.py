@@ -115,7 +115,7 @@ def test_evidence_keeps_its_depth_and_its_place():
         ("residentkv.descriptor/1", "residentkv.descriptor/2", "d.yaml:1:9: RKV102", "residentkv.descriptor/2"),
         ("kind: source", "kind: sauce", "d.yaml:30:69: RKV102", "did you mean 'source'"),
         ("mode: hard_protected", "mode: hard_protection", "d.yaml:32:16: RKV102", "did you mean 'hard_protected'"),
-        ("obligation: victim_exclusion", "obligation: victim_exclusions", "d.yaml:30:22: RKV102", "'victim_exclusion'?"),
+        ("obligation: victim_exclusion", "obligation: victim_exclusions", "d.yaml:30:22: RKV102", "'victim_exclusion'"),
         ("depth: observe", "depth: observed", "d.yaml:37:12: RKV102", "did you mean 'observe'"),
         ("depth: observe", "depth: native", "d.yaml:35:5: RKV103", "expected observe or deeper"),
         ("anchor: evict, note", "anchor: evicts, note", "d.yaml:30:85: RKV103", "unknown anchor 'evicts'"),

@@ -12,6 +12,7 @@ import msgspec
 
 from residentkv.cli.options import named_sources, source_options
 from residentkv.errors import EXIT_PASS, EXIT_UNKNOWN, InputError, NoInputError, UsageError
+from residentkv.files import read_input, replace_file
 from residentkv.lowering.anchors import AnchorReport, AnchorState, AnchorVerifier, Scope
 from residentkv.lowering.descriptor import decode_draft, near
 from residentkv.lowering.drift import Drift, find_drift, scope_of
@@ -24,7 +25,6 @@ from residentkv.report.documents import json_text, report_document
 from residentkv.report.plain import escape_controls
 from residentkv.sources.cache import packages_dir
 from residentkv.sources.fetch import fetch_package, parse_exact
-from residentkv.files import read_input, replace_file
 from residentkv.sources.library import select_descriptors
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from residentkv.lowering.format import descriptor_schema
 from residentkv.files import replace_file
+from residentkv.lowering.format import descriptor_schema
 
 _FORMATS = {"descriptor": descriptor_schema}
 

@@ -9,10 +9,10 @@ from packaging.specifiers import SpecifierSet
 
 import residentkv
 from residentkv.errors import InputError, NoInputError, UsageError
+from residentkv.files import read_input
 from residentkv.lowering.anchors import version_in
 from residentkv.lowering.descriptor import decode_descriptor, near
 from residentkv.lowering.model import Descriptor
-from residentkv.files import read_input
 
 LIBRARY = Path(residentkv.__file__).parent / "descriptors"
 
