@@ -1,0 +1,67 @@
+"""Set algebra over half-open ranges of positions, as events carry them (not necessarily sorted or joined)."""
+
+from __future__ import annotations
+
+from residentkv.claims.predicates import Ranges, normalize_ranges
+
+EMPTY: Ranges = ()
+
+
+def clean(ranges: Ranges) -> Ranges:
+    """Return sorted, joined ranges without empty ones; a single proper range comes back as it is."""
+    if len(ranges) == 1 and ranges[0][0] < ranges[0][1]:
+        return ranges
+    return normalize_ranges(ranges)
+
+
+def union(a: Ranges, b: Ranges) -> Ranges:
+    """Return every position of either."""
+    if not a:
+        return clean(b)
+    if not b or a == b:
+        return clean(a)
+    return normalize_ranges((*a, *b))
+
+
+def intersect(a: Ranges, b: Ranges) -> Ranges:
+    """Return every position of both."""
+    if a == b:
+        return clean(a)
+    out: list[tuple[int, int]] = []
+    for lo, hi in clean(a):
+        for start, end in clean(b):
+            if start < hi and lo < end:
+                out.append((max(lo, start), min(hi, end)))
+    return normalize_ranges(out)
+
+
+def subtract(a: Ranges, b: Ranges) -> Ranges:
+    """Return every position of `a` that is not one of `b`."""
+    if a == b:
+        return EMPTY
+    out = clean(a)
+    for lo, hi in clean(b):
+        left: list[tuple[int, int]] = []
+        for start, end in out:
+            if hi <= start or end <= lo:
+                left.append((start, end))
+                continue
+            if start < lo:
+                left.append((start, lo))
+            if hi < end:
+                left.append((hi, end))
+        out = tuple(left)
+    return out
+
+
+def within(a: Ranges, b: Ranges) -> bool:
+    """Tell whether every position of `a` is one of `b`."""
+    return a == b or not subtract(a, b)
+
+
+def say(ranges: Ranges) -> str:
+    """Render ranges for a sentence: `0-7, 9` (inclusive), or `none`."""
+    parts = [str(lo) if hi - lo == 1 else f"{lo}-{hi - 1}" for lo, hi in clean(ranges)]
+    if len(parts) > 8:
+        parts = [*parts[:8], f"and {len(parts) - 8} more"]
+    return ", ".join(parts) if parts else "none"

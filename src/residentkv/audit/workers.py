@@ -1,0 +1,67 @@
+"""Cross-check of transfers: what the scheduler learned against what worker processes wrote in logs of their own.
+
+Logs of several processes have no common order, so each side is summed up in a way that does not depend on order: a
+count and an exclusive-or of digests a worker. Equal sums agree; for unequal ones the kept details name the culprit.
+"""
+
+from __future__ import annotations
+
+Detail = tuple[str, bool, int]
+"""(direction, success, bytes) of one worker's part of a job."""
+
+MAX_DETAILS = 1 << 16
+
+
+class WorkerLedger:
+    """One side's word on finished transfers; `details` are bounded, the sums are complete."""
+
+    __slots__ = ("details", "places", "sums")
+
+    def __init__(self) -> None:
+        self.sums: dict[int, tuple[int, int]] = {}
+        self.details: dict[tuple[int, int], Detail] = {}
+        self.places: dict[tuple[int, int], tuple[str, int, int]] = {}
+
+    def add(
+        self, job_id: int, worker: int, direction: str, success: bool, nbytes: int, place: tuple[str, int, int]
+    ) -> None:
+        """Enter one finished transfer; `place` is (source, epoch, seq) of the event that says so."""
+        count, digest = self.sums.get(worker, (0, 0))
+        self.sums[worker] = (count + 1, digest ^ hash((job_id, worker, direction == "load", success, nbytes)))
+        if len(self.details) < MAX_DETAILS:
+            self.details[job_id, worker] = (direction, success, nbytes)
+            self.places[job_id, worker] = place
+
+    def absorb(self, other: WorkerLedger) -> None:
+        """Add everything that another ledger holds; the order of absorbing does not matter for the sums."""
+        for worker, (count, digest) in other.sums.items():
+            mine = self.sums.get(worker, (0, 0))
+            self.sums[worker] = (mine[0] + count, mine[1] ^ digest)
+        for key, detail in other.details.items():
+            self.details.setdefault(key, detail)
+            self.places.setdefault(key, other.places[key])
+
+
+def compare_ledgers(
+    learned: WorkerLedger, said: WorkerLedger
+) -> tuple[list[tuple[tuple[int, int], Detail, Detail]], list[int]]:
+    """Compare the scheduler's word with the workers' own, for the workers that write a log.
+
+    Returns:
+        Pairs that contradict each other ((job, worker), learned, said), and workers whose sums differ without a
+        contradicting pair that could be named.
+    """
+    contradicting = []
+    unmatched = []
+    for worker, total in sorted(said.sums.items()):
+        if learned.sums.get(worker, (0, 0)) == total:
+            continue
+        pairs = [
+            (key, learned.details[key], detail)
+            for key, detail in sorted(said.details.items())
+            if key[1] == worker and key in learned.details and learned.details[key] != detail
+        ]
+        contradicting.extend(pairs)
+        if not pairs:
+            unmatched.append(worker)
+    return contradicting, unmatched
