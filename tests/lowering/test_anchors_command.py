@@ -55,7 +55,7 @@ def test_pinning_again_takes_what_stands_there_now(site, capsys):
     """A person looked at the change and accepts it, one anchor at a time."""
     site.pool.write_text(POOL.replace("min(", "max("))
     assert site.run("anchors", "verify") == 11
-    assert site.run("anchors", "add", "evict") == 0
+    assert site.run("anchors", "add", "evict", "limit") == 0
     assert site.run("anchors", "verify") == 0
 
 

@@ -131,7 +131,7 @@ def test_evidence_keeps_its_depth_and_its_place():
         ("note: told", "depths: [observe], note: told", "d.yaml:40:92: RKV103", "only with contradicts"),
         ('versions: ">=1.4,<1.5"', 'versions: "about 1.4"', "d.yaml:5:38: RKV103", "expected a version specifier"),
         ("package: somertime\n", "package: other\n", "d.yaml:8:5: RKV103", "version is missing"),
-        ("file: somertime/pool.py", "file: ../pool.py", "d.yaml:10:11: RKV102", "file"),
+        ("file: somertime/pool.py", "file: ../pool.py", "d.yaml:10:11: RKV102", "relative, without . or .."),
         ("file: somertime/pool.py", "file: /etc/passwd", "d.yaml:10:11: RKV102", "file"),
         ("file: somertime/pool.py", "file: somertime/pool.rs", "d.yaml:11:13: RKV103", "not Python"),
         ("symbol: Pool.evict\n", "lines: 9-3\n", "d.yaml:11:12: RKV103", "expected first-last"),

@@ -34,7 +34,7 @@ def anchors() -> None:
 
 
 @anchors.command()
-@click.argument("anchor_id", metavar="[ID]", required=False)
+@click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--descriptor", "descriptor", metavar="FILE", required=True, help="The descriptor to write to.")
 @click.option("--missing", is_flag=True, help="Fill in every anchor that has no digest yet.")
 @click.option("--package", help="Package, as in the descriptor.")
@@ -49,7 +49,7 @@ def anchors() -> None:
 @click.option("--retrieved", help="When the document was read, YYYY-MM-DD.")
 @source_options
 def add(
-    anchor_id: str | None,
+    ids: tuple[str, ...],
     descriptor: str,
     missing: bool,
     documents: tuple[str, ...],
@@ -60,12 +60,12 @@ def add(
 ) -> None:
     """Write an anchor with its digest, or fill in the digests that are missing; nobody types a hash.
 
-    With ID and an address the anchor is written new; with ID alone, the anchor of that name is pinned again to what
-    stands at its address now. Comments and everything else in the file stay as they are.
+    With one ID and an address the anchor is written new; with IDs alone, the anchors of these names are pinned again
+    to what stands at their addresses now. Comments and everything else in the file stay as they are.
     """
     stated = {key: value for key, value in address.items() if value is not None}
-    if missing == (anchor_id is not None) or (missing and stated):
-        raise UsageError("anchors add: give either ID (with an address for a new anchor) or --missing")
+    if missing == bool(ids) or (stated and len(ids) != 1):
+        raise UsageError("anchors add: give either ID (with an address for a new anchor), or IDs, or --missing")
     path = Path(descriptor)
     raw = read_input(path)
     text = decode_text(raw, descriptor)
@@ -78,16 +78,17 @@ def add(
     )
     verifier = AnchorVerifier(named_sources(documents, checkouts, archives, site_packages))
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    if anchor_id is None:
+    fresh = _address(stated) if stated else {}
+    if missing:
         todo = {name: anchor for name, anchor in draft.anchors.items() if anchor.sha256 is msgspec.UNSET}
-        fresh: dict[str, Value] = {}
-    elif stated:
-        fresh = _address(stated)
-        todo = {anchor_id: _decode(text, descriptor, anchor_id, fresh)}
-    elif anchor_id in draft.anchors:
-        todo, fresh = {anchor_id: draft.anchors[anchor_id]}, {}
+    elif fresh:
+        todo = {ids[0]: _decode(text, descriptor, ids[0], fresh)}
     else:
-        raise UsageError(f"anchors add: {descriptor} has no anchor {anchor_id!r}; give --package, --file and --symbol")
+        for name in ids:
+            if name not in draft.anchors:
+                hint = near(name, draft.anchors) or "; give --package, --file and --symbol to write it"
+                raise UsageError(f"anchors add: {descriptor} has no anchor {name!r}{hint}")
+        todo = {name: draft.anchors[name] for name in ids}
     for name, anchor in todo.items():
         values: dict[str, Value] = {**fresh, **pin_anchor(name, anchor, scope, verifier, today)}
         text = set_anchor(text, descriptor, name, values, replace=bool(fresh))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -126,6 +127,8 @@ class _Decoder:
             hint = f"; expected one of {', '.join(words)}{near(str(node.value), words)}"
         elif "got `float`" in what or "got `int`" in what:
             hint = "; put it in quotes"
+        if "matching regex" in what:
+            what = f"expected {_descriptions().get(last, 'another form')}"
         label = f"{last}: " if last else ""
         what = what[:1].lower() + what[1:]
         return self._error(span, f"{label}{what}{found}{hint}; see 'residentkv schema descriptor'", SHAPE)
@@ -366,6 +369,18 @@ def near(word: str, words: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the word that is nearest, or nothing."""
     matches = difflib.get_close_matches(word, list(words), n=1)
     return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+@functools.cache
+def _descriptions() -> dict[str, str]:
+    """Return what the schema says about fields that have a form, for messages."""
+    found: dict[str, str] = {}
+    for definition in fmt.descriptor_schema()["$defs"].values():
+        for name, field in definition.get("properties", {}).items():
+            for form in field.get("anyOf", [field]):
+                if "pattern" in form and "description" in form:
+                    found[name] = form["description"]
+    return found
 
 
 _FIELD_NAMES = sorted(

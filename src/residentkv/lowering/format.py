@@ -16,7 +16,7 @@ SCHEMA = "residentkv.descriptor/1"
 Ident = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_.-]{0,79}$", description="lower-case name, no spaces")]
 Line = Annotated[str, Meta(min_length=1, max_length=300, description="one line of text")]
 Prose = Annotated[str, Meta(min_length=1, max_length=4000, description="text")]
-Version = Annotated[str, Meta(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+!_-]{0,79}$", description="a version, quoted")]
+Version = Annotated[str, Meta(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+!_-]{0,79}$", description="a version in quotes")]
 Specifier = Annotated[str, Meta(min_length=1, max_length=200, description="version specifier, such as '>=0.32,<0.33'")]
 RelativePath = Annotated[
     str,
@@ -31,9 +31,9 @@ Symbol = Annotated[
 ]
 LineRange = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,6}-[1-9][0-9]{0,6}$", description="first-last, 1-based")]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="written by 'residentkv anchors add'")]
-Commit = Annotated[str, Meta(pattern=r"^[0-9a-f]{40}$", description="the full commit id")]
-Date = Annotated[str, Meta(pattern=r"^20[0-9]{2}-[01][0-9]-[0-3][0-9]$", description="YYYY-MM-DD, quoted")]
-Url = Annotated[str, Meta(pattern=r"^https?://[^\s\x00-\x20\x7f]{1,1000}$")]
+Commit = Annotated[str, Meta(pattern=r"^[0-9a-f]{40}$", description="a full commit id, 40 hex digits")]
+Date = Annotated[str, Meta(pattern=r"^20[0-9]{2}-[01][0-9]-[0-3][0-9]$", description="a date, 'YYYY-MM-DD'")]
+Url = Annotated[str, Meta(pattern=r"^https?://[^\s\x00-\x20\x7f]{1,1000}$", description="an address, http or https")]
 SeqRange = Annotated[str, Meta(pattern=r"^[0-9]{1,12}(?:-[0-9]{1,12})?$", description="one event number or first-last")]
 
 

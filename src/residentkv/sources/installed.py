@@ -88,6 +88,13 @@ def find_installed(name: str, folders: Sequence[Path]) -> Iterator[InstalledCopy
 
 
 def _in_folder(name: str, folder: Path) -> Iterator[InstalledCopy]:
+    try:
+        yield from _read_folder(name, folder)
+    except (UnicodeDecodeError, OSError) as e:
+        raise TargetUnreadableError(f"the metadata of {name} in {folder} cannot be read: {e}") from None
+
+
+def _read_folder(name: str, folder: Path) -> Iterator[InstalledCopy]:
     context = DistributionFinder.Context(name=name, path=[str(folder)])
     distributions = [d for d in MetadataPathFinder.find_distributions(context) if _is_called(d, name)]
     versions = sorted({d.version for d in distributions})
