@@ -169,7 +169,9 @@ class _Line:
             record = msgspec.json.decode(self.line)
         except (msgspec.MsgspecError, ValueError, RecursionError) as e:
             self.stop(MALFORMED, None, f"malformed JSON: {e}; write this line again")
-        self.name = str(record["event"])
+        if not isinstance(record["event"], str):
+            self.stop(WRONG_VALUE, "event", "wrong value of 'event': expected a string; see docs/trace-format.md")
+        self.name = record["event"]
         mapping = EVENTS.get(self.name)
         if mapping is None:
             self.stop(
