@@ -263,7 +263,9 @@ EVENTS: Final[dict[str, EventMapping]] = {
         "leading_blocks_survived useful_threshold_blocks block_ids block_count_footprint " + _TIERS,
         {"predicate_materialized": Meaning(True, stated=True)},
         tier=Take(("cache_tier",)),
-        retrievable_pos=Derived("leading_pos", "positions 0 to `leading_blocks_survived`"),
+        retrievable_pos=Derived(
+            "leading_pos", "the first `leading_blocks_survived` blocks under a leading-prefix predicate, else none"
+        ),
         object_blocks=Take(("block_count_footprint",)),
         footprint_blocks=Take(("block_count_footprint",)),
         block_hashes=Fixed((), "the format names no block content"),
