@@ -101,6 +101,7 @@ class Cycle:
 
     __slots__ = (
         "connector_seq",
+        "failed_pos",
         "failed_seq",
         "finish_status",
         "generation",
@@ -127,6 +128,7 @@ class Cycle:
         self.reuse_seq = -1
         self.connector_seq = -1
         self.failed_seq = -1
+        self.failed_pos: Ranges = ()
         self.policy = ""
         self.finish_status = ""
 
@@ -154,6 +156,7 @@ class RequestState:
         "refused_status",
         "request_id",
         "reused_seq",
+        "route_refused_seq",
         "served_seq",
     )
 
@@ -177,6 +180,7 @@ class RequestState:
         self.recomputed_seq = -1
         self.recomputed_pos: Ranges = ()
         self.reused_seq = -1
+        self.route_refused_seq = -1
         self.served_seq = -1
 
 

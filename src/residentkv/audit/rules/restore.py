@@ -22,8 +22,8 @@ RESTORE_WITHOUT_HIT = Rule(
     code="RKV254",
     slug="restore-without-hit",
     title="A restoration was required that the tier was not asked for, or did not have",
-    checks="that an earlier offload_lookup_result of the same request hit all required positions, and that the tier "
-    "had promised them",
+    checks="that an earlier offload_lookup_result of the same request hit all required positions, that the tier had "
+    "promised them, and that no needed position that only the tier has was left out",
     why="a restoration without a hit has nothing to restore",
     required_order=RESTORE_ORDER,
     contradicts=("restore_before_reuse",),
@@ -102,7 +102,7 @@ RESTORED_NOT_REUSED = Rule(
     code="RKV261",
     slug="restored-not-reused",
     title="A claim was restored for a request that ended well without reusing it",
-    checks="that a request that required a restoration and ended well reused what came back",
+    checks="that a request that required a restoration and ended well reused what came back, all of it",
     why="what the request was computed on is unknown",
     required_order=RESTORE_ORDER,
     inconclusive_when="always when it is found",

@@ -234,7 +234,8 @@ def on_reused(s: SourceState, e: ClaimReused) -> None:
     if r.reused_seq >= 0:
         s.find(coverage.REQUEST_ORDER, c, (r.reused_seq, e.seq), f"{s.at(e)}: request {r.request_id} had reused it.")
     r.reused_seq = e.seq
-    r.served_seq = e.seq
+    if c.predicate is None or c.predicate.holds(clean(e.reused_pos), c.object_blocks):
+        r.served_seq = e.seq  # Less than what is useful does not explain what the request was computed on.
     if r.recomputed_seq >= 0 and subtract(e.reused_pos, r.recomputed_pos) != clean(e.reused_pos):
         recompute_counted(s, c, e, r.recomputed_seq, r.recomputed_pos)
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from residentkv.audit.rules import acceptance, capacity, coverage, lifecycle, terms
 from residentkv.audit.state import TRAITS, ClaimState, SourceState
 from residentkv.audit.steps.endings import collapse
-from residentkv.audit.steps.joins import after_end, claim_of, identity_changed, illegal, join, mentioned, take
+from residentkv.audit.steps.joins import (
+    after_end,
+    claim_of,
+    generation_differs,
+    identity_changed,
+    illegal,
+    join,
+    mentioned,
+    still_open,
+    take,
+)
 from residentkv.audit.table import ACCEPTED, DEFER, DEFERRED, IS_OPEN, REJECT
 from residentkv.claims.predicates import Predicate, parse_predicate
 from residentkv.errors import InputError
@@ -17,6 +27,8 @@ def on_accepted(s: SourceState, e: ClaimAccepted) -> None:
     c = _submission(s, e)
     if c is None:
         return
+    if e.generation != 0:
+        generation_differs(s, c, e, 0)
     c.state = ACCEPTED
     c.accepted_seq = e.seq
     c.last_seq = e.seq
@@ -196,6 +208,8 @@ def on_deferred(s: SourceState, e: ClaimDeferred) -> None:
 
 def _decided_for(s: SourceState, c: ClaimState, e: ClaimEvent) -> None:
     """Check the request of a decision that promises nothing."""
+    if e.generation != 0:
+        generation_differs(s, c, e, 0)
     rid = e.request_id
     if rid is None:
         return
@@ -223,7 +237,9 @@ def on_renewed(s: SourceState, e: ClaimRenewed) -> None:
                 f"{s.at(e)}: a claim that is {c.state_name()} cannot be renewed.",
             )
         return
-    mentioned(s, c, e)
+    if e.generation != c.generation:
+        generation_differs(s, c, e, c.generation)
+    still_open(s, c, e)
     old_ns = c.deadline_ns
     if old_ns is not None and e.mono_ns > old_ns:
         s.find(

@@ -34,6 +34,7 @@ def on_scheduler_failed(s: SourceState, e: SchedulerRestorationFailed) -> None:
             f"{s.at(e)} is told to request {e.request_id}; request {cycle.request_id} required the restoration.",
         )
     cycle.failed_seq = e.seq
+    cycle.failed_pos = clean(e.failed_pos)
     cycle.policy = e.failure_policy
     cycle.finish_status = e.finish_status
     if job is not None:
@@ -151,13 +152,14 @@ def _check_job(s: SourceState, c: ClaimState, cycle: Cycle, e: Failed, job: JobS
     failed = clean(e.failed_pos)
     asked = job.pos if job is not None else cycle.required_pos
     invalid = e.invalid_block_ids if isinstance(e, SchedulerRestorationFailed) else ()
-    if (not failed and not invalid) or (asked and not within(failed, asked)):
+    broken = job.failed_pos if job is not None else ()
+    if (not failed and not invalid) or (asked and not within(failed, asked)) or not within(broken, failed):
         s.find(
             failure.FAILURE_WITHOUT_FAILED_LOAD,
             c,
             seqs,
             f"{s.at(e)}: failed are positions {say(failed)} and {len(invalid)} invalid blocks; to be loaded were "
-            f"{say(asked)}.",
+            f"{say(asked)}, and the transfers failed for {say(broken)}.",
             unknown=not failed and not invalid,
         )
 

@@ -203,11 +203,18 @@ def not_joined(s: SourceState, c: ClaimState | None, r: RequestState, e: Event) 
 def mentioned(s: SourceState, c: ClaimState, e: ClaimEvent) -> None:
     """Check a request that is only named: open, or the first or last one of the claim."""
     rid = e.request_id
-    if rid is not None and rid not in s.requests and rid != c.first_request and rid != c.last_request:
+    if rid is not None and rid != c.first_request and rid != c.last_request:
+        still_open(s, c, e)
+
+
+def still_open(s: SourceState, c: ClaimState, e: ClaimEvent) -> None:
+    """Check a request on whose behalf something ends: a request that has ended is the reason for nothing."""
+    rid = e.request_id
+    if rid is not None and rid not in s.requests:
         s.find(
             coverage.UNKNOWN_REQUEST,
             c,
             (e.seq,),
-            f"{s.at(e)} names request {rid}, which is not open and is not the first or last one of the claim.",
+            f"{s.at(e)} names request {rid}, which is not open.",
             missing="request_initialized",
         )

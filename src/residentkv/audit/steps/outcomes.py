@@ -5,7 +5,7 @@ from __future__ import annotations
 from residentkv.audit.rules import lifecycle, loss, terms
 from residentkv.audit.state import ClaimState, SourceState
 from residentkv.audit.steps.endings import collapse, excused, unprotect
-from residentkv.audit.steps.joins import claim_of, generation_differs, mentioned, take
+from residentkv.audit.steps.joins import claim_of, generation_differs, still_open, take
 from residentkv.audit.steps.losses import account_for_loss, blocks_unclear
 from residentkv.audit.table import DEMOTE, EXPIRE, HARM, RELEASE, RESTORATION_FAILED, Move
 from residentkv.trace.events import ClaimDemoted, ClaimExpired, ClaimHarmed, ClaimReleased
@@ -23,14 +23,14 @@ def _end(s: SourceState, c: ClaimState, e: Ending, move: Move) -> None:
             (e.seq,),
             f"{s.at(e)} is the outcome of claim {c.claim_id} and names {e.outcome_claim_id}.",
         )
-    mentioned(s, c, e)
+    still_open(s, c, e)
     legal = take(s, c, e, move)
     c.ended = True
     c.end_seq = e.seq
     unprotect(s, c)
+    if c.lost_seq >= 0:
+        account_for_loss(s, c, e)
     if c.needed_hashes:
-        if c.lost_seq >= 0:
-            account_for_loss(s, c, e)
         blocks_unclear(s, c)
         _evidence_of_blocks(s, c, legal)
         s.blocks.unwatch(c, excused(c) and c.lost_seq < 0)

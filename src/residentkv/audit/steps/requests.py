@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from residentkv.audit.ranges import clean, intersect, say, union
+from residentkv.audit.ranges import clean, intersect, say, union, within
 from residentkv.audit.rules import coverage, failure, refusal, restore
 from residentkv.audit.state import ClaimState, Cycle, RequestState, SourceState
 from residentkv.audit.steps.endings import collapse
@@ -18,6 +18,7 @@ WITHDRAWN = frozenset({"aborted", "abort", "cancelled", "canceled"})
 """Finish words of a request that its client, or the engine on its behalf, took back."""
 FAILED = frozenset({"error", "refused", "rejected", "ignored"})
 """Finish words of a request that got an error instead of an answer."""
+FINAL = SERVED | WITHDRAWN | FAILED
 
 
 def finish_word(status: str) -> str:
@@ -70,7 +71,10 @@ def on_recomputed(s: SourceState, e: RequestRecomputed) -> None:
     if r is None:
         return
     pos = clean(e.recomputed_pos)
-    if e.claim_id is not None and (r.key is None or e.claim_id != r.key[1] or e.owner_scope != r.key[0]):
+    if e.claim_id is None:
+        if r.claim is not None:
+            not_joined(s, r.claim, r, e)
+    elif r.key is None or e.claim_id != r.key[1] or e.owner_scope != r.key[0]:
         not_joined(s, None, r, e)
     again = r.recomputed_seq >= 0 and intersect(pos, r.recomputed_pos)
     if again:
@@ -146,7 +150,7 @@ def on_terminated(s: SourceState, e: RequestTerminated) -> None:
         if s.unadmitted_seq < 0:
             s.unadmitted_seq = e.seq
     c = r.claim
-    if r.refused_seq >= 0 or r.capacity_refused_seq >= 0 or r.connector_refused_seq >= 0:
+    if max(r.refused_seq, r.capacity_refused_seq, r.connector_refused_seq, r.route_refused_seq) >= 0:
         _end_refused(s, r, e, word)
     elif r.deferred_seq >= 0 and served and r.admitted_seq < 0:
         s.find(
@@ -172,7 +176,7 @@ def on_terminated(s: SourceState, e: RequestTerminated) -> None:
 
 def _end_refused(s: SourceState, r: RequestState, e: RequestTerminated, word: str) -> None:
     c = r.claim
-    refused_seq = max(r.refused_seq, r.capacity_refused_seq, r.connector_refused_seq)
+    refused_seq = max(r.refused_seq, r.capacity_refused_seq, r.connector_refused_seq, r.route_refused_seq)
     if word not in FAILED and word not in WITHDRAWN:
         s.find(
             refusal.REFUSED_BUT_SERVED,
@@ -238,7 +242,7 @@ def _end_of_claimed(s: SourceState, c: ClaimState, r: RequestState, e: RequestTe
             )
     elif served and cycle is not None and cycle.reuse_seq >= 0:
         _restored(c, cycle.required_seq, cycle.restored_seq, cycle.reuse_seq, e.seq, r)
-    refused = r.refused_seq >= 0 or r.capacity_refused_seq >= 0 or r.connector_refused_seq >= 0
+    refused = max(r.refused_seq, r.capacity_refused_seq, r.connector_refused_seq, r.route_refused_seq) >= 0
     if served and cycle is None and r.served_seq < 0 and not refused:
         _unexplained(s, c, r, e)
     if word not in SERVED and word not in WITHDRAWN and told is None and not refused and not silent:
@@ -321,6 +325,15 @@ def _end_of_failed(s: SourceState, c: ClaimState, r: RequestState, e: RequestTer
     if told is None:
         return
     cycle = r.cycle
+    announced = finish_word(told.finish_status)
+    if told.policy != "fail" and announced != word and announced in FINAL:
+        s.find(
+            refusal.FINISH_STATUS_DIFFERS,
+            c,
+            (told.failed_seq, e.seq),
+            f"{s.at(e)} ends as {e.finish_status}; the failure at {s.seq(told.failed_seq)} announced "
+            f"{told.finish_status}.",
+        )
     if told.policy == "fail":
         if r.refused_seq < 0:
             refusal_missing(s, c, r, e.seq)
@@ -355,7 +368,7 @@ def _end_of_failed(s: SourceState, c: ClaimState, r: RequestState, e: RequestTer
                 missing="active_request_recomputed",
             )
         return
-    if r.recomputed_seq < told.failed_seq:
+    if r.recomputed_seq < told.failed_seq or not within(told.failed_pos, r.recomputed_pos):
         rule = failure.RECOMPUTE_MISSING if told.policy == "recompute" else restore.SERVED_WITHOUT_RESTORATION
         s.find(
             rule,

@@ -43,7 +43,12 @@ def on_restore_required(s: SourceState, e: ClaimRestoreRequired) -> None:
             missing="offload_lookup_result",
             unknown=not s.lookups,
         )
-    elif not required or not within(required, r.lookup_pos) or not within(required, c.offload_pos):
+    elif (
+        not required
+        or not within(required, r.lookup_pos)
+        or not within(required, c.offload_pos)
+        or not within(intersect(r.lookup_pos, c.needed_pos), required)
+    ):
         s.find(
             restore.RESTORE_WITHOUT_HIT,
             c,
@@ -214,6 +219,13 @@ def on_reuse_after_restore(s: SourceState, e: ClaimReusedAfterRestore) -> None:
             (cycle.restored_seq, e.seq),
             f"{s.at(e)} reads positions {say(pos)}; available after the restoration were {say(cycle.restored_pos)}.",
             unknown=not pos,
+        )
+    elif pos != cycle.required_pos and not within(cycle.required_pos, pos):
+        s.find(
+            restore.RESTORED_NOT_REUSED,
+            c,
+            (cycle.required_seq, e.seq),
+            f"{s.at(e)} reads positions {say(pos)}; {say(cycle.required_pos)} had been required for it.",
         )
     if cycle is not None and cycle.reuse_seq < 0:
         cycle.reuse_seq = e.seq

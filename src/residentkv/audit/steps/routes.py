@@ -98,7 +98,11 @@ def on_route_outcome(s: SourceState, e: ClaimRouteOutcome) -> None:
     c.note("route_binding", c.worker_seq, e.seq)
     c.note("route_outcome", e.seq)
     c.note("scoped_outcome", e.seq)
+    if e.outcome == "lost" and c.lost_seq < 0:
+        c.lost_seq = e.seq
     if r is not None:
+        if e.outcome == "refused":
+            r.route_refused_seq = e.seq
         if r.served_seq >= 0:
             s.find(
                 routing.ROUTE_OUTCOME_CONTRADICTS_ITSELF,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from residentkv.audit.ranges import clean, intersect, say, union, within
+from residentkv.audit.ranges import clean, intersect, say, subtract, union, within
 from residentkv.audit.rules import acceptance, offload, restore
 from residentkv.audit.state import ClaimState, JobState, Key, SourceState
 from residentkv.audit.steps.endings import collapse
@@ -61,6 +61,8 @@ def on_job_created(s: SourceState, e: JobCreated) -> None:
     if e.direction == "load":
         _begin_load(s, e, job, c)
     elif c is not None:
+        if e.generation != c.generation:
+            _other_generation(s, e, c, c.step_seq)
         r = s.requests.get(e.request_id)
         if r is not None:
             if r.key != key:
@@ -125,14 +127,18 @@ def _begin_load(s: SourceState, e: JobCreated, job: JobState, c: ClaimState | No
                 missing="resident_claim_restore_required",
             )
     elif e.generation != c.generation:
-        s.find(
-            offload.TRANSFER_DIFFERS,
-            c,
-            (cycle.required_seq, e.seq),
-            f"{s.at(e)} is of generation {e.generation}; the restoration that is required is of {c.generation}.",
-        )
+        _other_generation(s, e, c, cycle.required_seq)
     elif cycle.job is None:
         cycle.job = job
+
+
+def _other_generation(s: SourceState, e: JobCreated, c: ClaimState, since: int) -> None:
+    s.find(
+        offload.TRANSFER_DIFFERS,
+        c,
+        (since, e.seq),
+        f"{s.at(e)} is of generation {e.generation}; the claim is at {c.generation} since {s.seq(since)}.",
+    )
 
 
 def on_transfer_finished(s: SourceState, e: TransferFinished) -> None:
@@ -208,8 +214,8 @@ def _check_result(s: SourceState, e: TransferFinished, job: JobState) -> None:
             wrong = f"succeeded with positions {say(e.ok_pos)} of {say(job.pos)}"
         elif job.pos and not e.bytes:
             wrong = "succeeded and moved no bytes"
-    elif job.pos and not e.failed_pos:
-        wrong = "failed and names no failed position"
+    elif job.pos and not within(job.pos, union(e.ok_pos, e.failed_pos)):
+        wrong = f"failed and says of positions {say(subtract(job.pos, union(e.ok_pos, e.failed_pos)))} neither"
     elif e.failed_pos and intersect(e.ok_pos, e.failed_pos):
         wrong = f"names positions {say(intersect(e.ok_pos, e.failed_pos))} both as good and as failed"
     if wrong:
