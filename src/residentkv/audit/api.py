@@ -22,12 +22,12 @@ def audit_part(chunks: Iterable[Sequence[Event]]) -> Partial:
     An `InputError` raised while iterating ends the part: it becomes a finding, and what was read before stands.
     """
     stepper = Stepper()
-    unreadable: tuple[str, ...] = ()
+    unreadable: tuple[tuple[str, str], ...] = ()
     try:
         for chunk in chunks:
             stepper.feed(chunk)
     except InputError as e:
-        unreadable = (str(e),)
+        unreadable = ((e.code, str(e)),)
     return Partial(sources=tuple(close_source(s) for s in stepper.states.values()), unreadable=unreadable)
 
 

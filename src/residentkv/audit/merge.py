@@ -10,13 +10,16 @@ from residentkv.audit.closing import SourceAudit
 from residentkv.audit.model import AuditReport, ClaimResult, Finding, Profile, Rule, SourceResult, Verdict, worse
 from residentkv.audit.rules import acceptance, coverage, offload, sequence
 from residentkv.audit.workers import WorkerLedger, compare_ledgers
+from residentkv.trace.codes import EMPTY
 
 
 class Partial(msgspec.Struct, frozen=True, kw_only=True):
-    """The audits of some sources of one trace. `merge_partials` is associative and commutative, `Partial()` neutral."""
+    """The audits of some sources of one trace, and what could not be read (code, message).
+
+    `merge_partials` is associative and commutative, `Partial()` neutral."""
 
     sources: tuple[SourceAudit, ...] = ()
-    unreadable: tuple[str, ...] = ()
+    unreadable: tuple[tuple[str, str], ...] = ()
 
 
 def merge_partials(a: Partial, b: Partial) -> Partial:
@@ -35,7 +38,10 @@ def _place(audit: SourceAudit) -> tuple[str, int, int, bytes]:
 def report_of(part: Partial, *, path: str, sha256: str) -> AuditReport:
     """Draw up the report of a whole trace."""
     sources = {(a.result.source, a.result.epoch): a for a in part.sources}
-    findings = [_file_finding(sequence.UNREADABLE_TRACE, story) for story in part.unreadable]
+    findings = [
+        _file_finding(sequence.EMPTY_TRACE if code == EMPTY.code else sequence.UNREADABLE_TRACE, story)
+        for code, story in part.unreadable
+    ]
     findings += _doubled(part.sources)
     claims = [_voided(c, part.sources) for a in part.sources for c in a.claims]
     claims.sort(key=lambda c: (c.source, c.epoch, c.first_seq, c.owner_scope, c.claim_id, c.instance))

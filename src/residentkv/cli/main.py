@@ -15,6 +15,7 @@ from residentkv.report.plain import escape_controls
 
 _COMMANDS: dict[str, tuple[str, str]] = {
     "anchors": ("residentkv.cli.anchors:anchors", "Write, verify, compare and fetch anchors."),
+    "audit": ("residentkv.cli.audit:audit", "Judge event traces against the contract, fail-closed."),
     "check": ("residentkv.cli.check:check", "Judge rows of descriptors, fail-closed."),
     "litmus": ("residentkv.cli.litmus:litmus", "Measure the capacity and materialization litmus on a runtime."),
     "schema": ("residentkv.cli.schema:schema", "Print the JSON Schema of a file format."),

@@ -193,6 +193,10 @@ def on_deferred(s: SourceState, e: ClaimDeferred) -> None:
             return
         c = ClaimState(e, 0 if ended is None else ended.instance + 1)
         s.claims[key] = c
+    elif c.ended and _resubmitted(e, c.first_request, c.revision):
+        collapse(s, c)
+        c = ClaimState(e, c.instance + 1)
+        s.claims[key] = c
     elif c.ended:
         after_end(s, c, e)
         return
