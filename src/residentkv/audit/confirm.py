@@ -93,6 +93,15 @@ def confirm_evidence(path: str | os.PathLike[str]) -> tuple[TraceItem, ...]:
     return tuple(out)
 
 
+def items_of(report: AuditReport, trace: str) -> tuple[TraceItem, ...]:
+    """Return what an audit of this run says, for a trace that is called `trace` in messages.
+
+    Raises:
+        UsageError: the report was made with the published gates.
+    """
+    return tuple(made for item in evidence_of(report) for made in _trace_items(item, trace, ""))
+
+
 def _audit_again(folder: Path, trace: AuditedTrace) -> tuple[tuple[EvidenceItem, ...], str]:
     path = folder / trace.path
     try:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 
 from residentkv.claims.modes import Mode
+from residentkv.cli.evidence import audit_brought_traces, read_evidence, unused_note
 from residentkv.cli.options import named_sources, source_options
 from residentkv.errors import NoInputError, UsageError
 from residentkv.lowering.anchors import AnchorVerifier, Scope
@@ -69,13 +70,15 @@ def check(
     descriptors = select_descriptors(runtime, version, files)
     check_primitive(primitive, descriptors)
     sources = named_sources(documents, checkouts, archives, site_packages)
-    rows = check_rows(descriptors, selection, sources, (), recorded)
+    traces, notes = read_evidence(evidence)
+    rows = check_rows(descriptors, selection, sources, traces, recorded)
     if not rows:
         raise NoInputError(
             "check: no descriptor has a row that was asked for; leave out --mode, --depth or --primitive"
         )
     code = exit_code_of(row.verdict.verdict for row in rows)
-    write_check(rows, code, (), as_json=as_json, explain=explain or len(rows) == 1)
+    notes += unused_note(traces, rows)
+    write_check(rows, code, notes, as_json=as_json, explain=explain or len(rows) == 1)
     return code
 
 
@@ -106,7 +109,9 @@ def check_rows(
         rows = list(selection.rows(descriptor))
         needed = {name: descriptor.anchors[name] for row in rows for name in row_anchors(row)}
         scope = Scope(descriptor.path, descriptor.package, descriptor.distributions, descriptor.versions)
-        findings = Findings(anchors=verifier.verify_all(needed, scope), audited={}, traces=traces)
+        reports = verifier.verify_all(needed, scope)
+        audited = audit_brought_traces(descriptor, needed, reports)
+        findings = Findings(anchors=reports, audited=audited, traces=traces)
         checked.extend(check_row(row, descriptor, findings, with_recorded=recorded) for row in rows)
     return checked
 

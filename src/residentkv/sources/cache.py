@@ -8,6 +8,8 @@ from pathlib import Path
 ENV = "RESIDENTKV_CACHE"
 MAX_FILE_BYTES = 16 << 20
 """No anchored file is larger; what is larger is not read."""
+MAX_TRACE_BYTES = 256 << 20
+"""No trace that a descriptor brings is larger."""
 
 
 def cache_dir() -> Path:

@@ -55,15 +55,16 @@ class InstalledCopy:
         raise TargetAbsentError(f"{file} is missing from {self.distribution} {self.version}")
 
 
-def read_limited(path: Path) -> bytes:
-    """Return a file that is not larger than an anchored file may be.
+def read_limited(path: Path, limit: int | None = None) -> bytes:
+    """Return a file that is not larger than `limit` bytes, by default what an anchored file may have.
 
     Raises:
         TargetUnreadableError: it is larger, or reading failed.
     """
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise TargetUnreadableError(f"{path} is larger than {MAX_FILE_BYTES} bytes")
+        limit = MAX_FILE_BYTES if limit is None else limit
+        if path.stat().st_size > limit:
+            raise TargetUnreadableError(f"{path} is larger than {limit} bytes")
         return path.read_bytes()
     except OSError as e:
         raise TargetUnreadableError(f"{path} cannot be read: {e.strerror or e}") from None

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from residentkv.errors import NoInputError
 from residentkv.lowering.anchors import PackageCopy, TargetAbsentError, TargetUnreadableError
 from residentkv.sources.archives import archives_named, open_archive
-from residentkv.sources.cache import checkouts_dir, packages_dir, venv_site_packages
+from residentkv.sources.cache import MAX_TRACE_BYTES, checkouts_dir, packages_dir, venv_site_packages
 from residentkv.sources.git import Checkouts
 from residentkv.sources.installed import find_installed, read_limited
 
@@ -78,7 +78,7 @@ class MachineSources:
         path = Path(descriptor).parent / file
         if not path.is_file():
             raise TargetAbsentError(f"{file} is missing beside {Path(descriptor).name}")
-        return read_limited(path)
+        return read_limited(path, MAX_TRACE_BYTES)
 
 
 def machine_sources(
