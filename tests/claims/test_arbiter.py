@@ -81,8 +81,10 @@ def test_request_decisions_are_safe_minimal_pure_and_named(seed: int) -> None:
     arbiter = make_arbiter(ledger, usable, reliefs=reliefs, defer_s=rng.choice([0.0, 2.5]))
     need, active, now_ns = rng.randrange(0, 90), rng.randrange(0, 60), rng.randrange(0, 5) * SECOND_NS
     before = copy.deepcopy(list(ledger))
-    decision = arbiter.decide_request(need, active_blocks=active, now_ns=now_ns, own=own, busy=busy)
-    again = arbiter.decide_request(need, active_blocks=active, now_ns=now_ns, own=own, busy=busy)
+    reused = rng.randrange(0, 1 + sum(protects(r) for r in ledger if r.claim.key in own))
+    asked: dict[str, Any] = {"active_blocks": active, "now_ns": now_ns, "own": own, "busy": busy}
+    decision = arbiter.decide_request(need, reused_blocks=reused, **asked)
+    again = arbiter.decide_request(need, reused_blocks=reused, **asked)
 
     assert decision == again, "a decision depends on nothing but its input"
     assert list(ledger) == before and ledger.protected_blocks == sum(map(protects, before)), "and changes nothing"
@@ -107,14 +109,17 @@ def test_request_decisions_are_safe_minimal_pure_and_named(seed: int) -> None:
     )
     assert protected - relievable + active + need > usable, "what could have been served by allowed relief is served"
     if decision.action is Action.WAIT:
-        assert active + need > usable and protected + need <= usable and decision.blocking == ()
+        assert active + need + reused > usable and protected + need <= usable and decision.blocking == ()
         return
-    if need > usable:
+    if need + reused > usable:
         assert decision.reason == "exceeds_capacity" and decision.action is Action.PRESERVE_AND_REFUSE
         assert decision.blocking == ()
         return
     assert decision.action is (Action.PRESERVE_AND_DEFER if arbiter.policy.defer_s else Action.PRESERVE_AND_REFUSE)
-    assert {r.claim.key for r in decision.blocking} == {r.claim.key for r in ledger if protects(r)} - own
+    holders = {r.claim.key: protects(r) for r in ledger if protects(r)}
+    others = {key: blocks for key, blocks in holders.items() if key not in own}
+    explained = sum(others.values()) >= decision.shortfall_blocks
+    assert {r.claim.key for r in decision.blocking} == set(others if explained else holders) != set()
     assert decision.reason == ("claims_hold" if protected + need > usable else "claims_hold_now")
 
 
@@ -258,12 +263,32 @@ def test_own_claim_does_not_block_the_request_that_reuses_it() -> None:
     assert decision.blocking == (other,)
 
 
+def test_own_claim_is_named_when_it_holds_more_than_the_request_reuses() -> None:
+    """A request that shares only the beginning of a large claimed object is blocked by the rest of that object."""
+    ledger = ClaimLedger()
+    own = enter(ledger, "own", blocks=60)
+    decision = make_arbiter(ledger, 100).decide_request(
+        45, active_blocks=0, now_ns=0, own=frozenset({own.claim.key}), reused_blocks=10
+    )
+    assert decision.action is Action.PRESERVE_AND_REFUSE and decision.blocking == (own,)
+
+
+def test_request_beside_nothing_but_its_own_claim_waits_for_active_work() -> None:
+    """Without its claim it would need the reused blocks all the same, so the claim is not what is in the way."""
+    ledger = ClaimLedger()
+    own = enter(ledger, "own", blocks=10)
+    decision = make_arbiter(ledger, 100).decide_request(
+        10, active_blocks=85, now_ns=0, own=frozenset({own.claim.key}), reused_blocks=10
+    )
+    assert (decision.action, decision.reason) == (Action.WAIT, "active_work")
+
+
 def test_negative_numbers_are_a_programming_error() -> None:
     """No miscount makes room out of nothing."""
     arbiter = make_arbiter(ClaimLedger(), 10)
-    for need, active in [(-1, 0), (0, -1)]:
+    for need, active, reused in [(-1, 0, 0), (0, -1, 0), (0, 0, -1)]:
         with pytest.raises(ValueError, match="expected 0 or more"):
-            arbiter.decide_request(need, active_blocks=active, now_ns=0)
+            arbiter.decide_request(need, active_blocks=active, now_ns=0, reused_blocks=reused)
 
 
 LEADING_61 = parse_predicate("leading_prefix_at_least(61)")

@@ -199,20 +199,25 @@ class Arbiter:
         now_ns: int,
         own: frozenset[Key] = frozenset(),
         busy: frozenset[Key] = frozenset(),
+        reused_blocks: int = 0,
     ) -> RequestDecision:
         """Answer an active request that needs `need_blocks` beside `active_blocks` already live at `now_ns`.
 
         Args:
             need_blocks: blocks that the request adds to the active ones; blocks that are protected already are none.
             active_blocks: blocks of requests being served that no claim protects.
-            own: claims whose protected blocks the request reuses itself; never relieved for it, never blocking it.
+            own: claims whose protected blocks the request reuses itself; never relieved for it, and named as blocking
+                only when the others alone do not explain what is missing.
             busy: claims whose blocks requests being served use; never relieved, since that would free nothing.
+            reused_blocks: how many protected blocks the request reuses; it would need them without claims, too.
 
         Raises:
             ValueError: a number is negative.
         """
-        if need_blocks < 0 or active_blocks < 0:
-            raise ValueError(f"need {need_blocks} and active {active_blocks} blocks, expected 0 or more")
+        if need_blocks < 0 or active_blocks < 0 or reused_blocks < 0:
+            raise ValueError(
+                f"need {need_blocks}, active {active_blocks} and reused {reused_blocks} blocks, expected 0 or more"
+            )
         ledger = self.ledger
         usable = self.usable_blocks
         protected = ledger.protected_blocks
@@ -224,15 +229,16 @@ class Arbiter:
             reason = "fits_after_relief"
             relief = self._relieve(shortfall, now_ns, own | busy)
             if not relief:
-                if need_blocks > usable:
+                unclaimed = need_blocks + reused_blocks
+                if unclaimed > usable:
                     action, reason = Action.PRESERVE_AND_REFUSE, "exceeds_capacity"
-                elif active_blocks + need_blocks > usable and protected + need_blocks <= usable:
+                elif active_blocks + unclaimed > usable and protected + need_blocks <= usable:
                     action, reason = Action.WAIT, "active_work"
                 else:
                     reason = "claims_hold" if protected + need_blocks > usable else "claims_hold_now"
                     defer_s = self.policy.defer_s
                     action = Action.PRESERVE_AND_DEFER if defer_s > 0 else Action.PRESERVE_AND_REFUSE
-                    blocking = ledger.holders_except(own)
+                    blocking = self._blocking(shortfall, own)
         return RequestDecision(
             action=action,
             need_blocks=need_blocks,
@@ -245,6 +251,12 @@ class Arbiter:
             blocking=blocking,
             defer_s=defer_s,
         )
+
+    def _blocking(self, shortfall: int, own: frozenset[Key]) -> tuple[ClaimRecord, ...]:
+        ledger = self.ledger
+        own_blocks = sum(r.protected_blocks() for k in own if (r := ledger.get(k)) is not None)
+        enough = ledger.protected_blocks - own_blocks >= shortfall
+        return ledger.holders_except(own if enough else frozenset())
 
     def _relieve(self, shortfall: int, now_ns: int, keep: frozenset[Key]) -> tuple[tuple[Relief, ClaimRecord], ...]:
         """Choose claims that together cover the shortfall, none of them in vain; empty when they cannot."""

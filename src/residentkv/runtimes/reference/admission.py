@@ -49,16 +49,21 @@ class Admission:
             failed |= self._relieve(decision, live, actions)
         hits = parts.leading_hits(live.names)
         need = self._need(live, hits)
+        self.tell_admitted(live, need, tuple(actions))
+        return self._allocate(live, hits)
+
+    def tell_admitted(self, live: Live, need_blocks: int, actions: tuple[str, ...]) -> None:
+        """Tell an admission with the numbers that hold after the actions."""
+        parts = self._parts
         parts.journal.emit(
             RequestAdmitted,
             request_id=live.request.request_id,
-            need_blocks=need,
+            need_blocks=need_blocks,
             protected_blocks=parts.ledger.protected_blocks,
             active_blocks=parts.pool.count_active(),
             usable_blocks=parts.config.usable_blocks,
-            actions=tuple(actions),
+            actions=actions,
         )
-        return self._allocate(live, hits)
 
     def _need(self, live: Live, hits: list[Block]) -> int:
         """Count the blocks that the request adds to the active ones.
@@ -83,6 +88,7 @@ class Admission:
             now_ns=self._parts.clock.next_ns,
             own=frozenset(own),
             busy=pool.busy_claims() | failed,
+            reused_blocks=sum(1 for block in hits if block.held_by),
         )
 
     def _relieve(self, decision: RequestDecision, live: Live, actions: list[str]) -> frozenset[Key]:
@@ -148,19 +154,9 @@ class Admission:
             pool.release(hits)
             if self._parts.keeps(Mechanism.FEASIBILITY_CHECK):
                 raise
-            self._parts.journal.emit(
-                RequestRefused,
-                request_id=live.request.request_id,
-                reason="pool_exhausted",
-                need_blocks=None,
-                protected_blocks=None,
-                active_blocks=None,
-                usable_blocks=None,
-                shortfall_blocks=None,
-                outcome_claim_id=None,
-                blocking_claim_ids=(),
+            return Entry.REFUSED, Result(
+                request_id=live.request.request_id, status="failed", reason="pool_exhausted", decision=live.decision
             )
-            return Entry.REFUSED, self._refusal(live, "pool_exhausted", 0, ())
         live.blocks = [*hits, *fresh]
         live.hit_blocks = len(hits)
         self._desk.tell_evicted(evicted, live.request.request_id)

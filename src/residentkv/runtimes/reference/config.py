@@ -13,13 +13,14 @@ from residentkv.errors import UsageError
 
 RUNTIME = "reference"
 PRIMITIVE = "resident_claims"
-PRIMARY = "primary"
-OFFLOAD = "offload"
 
 BASE_MODES = frozenset(
     {Mode.BEST_EFFORT, Mode.SOFT_PRIORITY, Mode.EXPIRING, Mode.DEMOTABLE, Mode.HARD_PROTECTED},
 )
-"""Modes that every engine keeps; `offloadable` needs a second tier and `routed_reuse` a router."""
+"""Modes that every engine of its own keeps; `offloadable` needs a second tier besides.
+
+Behind a router an engine keeps `routed_reuse` and `best_effort`: what it protects would be counted against others.
+"""
 
 
 class Mechanism(StrEnum):
@@ -55,7 +56,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     `usable_blocks` is the primary tier, `offload_blocks` the second tier (0: none); `eager_offload` copies an
     offloadable claim as soon as it is materialized, otherwise only when its room is needed; `load_retries` is how
-    often a failed restoration is tried again before its claim has to answer for it.
+    often a failed restoration is tried again before its claim has to answer for it. `worker_id` and `worker_epoch`
+    name the engine behind a router.
 
     Raises:
         UsageError: a size makes no sense.
@@ -76,19 +78,30 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     model: str = "residentkv/reference-model"
     weights_epoch: int = 0
     worker_id: str | None = None
+    worker_epoch: int = 0
 
     def __post_init__(self) -> None:
         for name, least in (("usable_blocks", 1), ("block_size_tokens", 1), ("block_bytes", 32), ("offload_blocks", 0)):
             if getattr(self, name) < least:
                 raise UsageError(f"{name}: found {getattr(self, name)}, expected at least {least}")
 
+    @property
+    def primary_tier(self) -> str:
+        """The name of the primary tier in events."""
+        return "primary" if self.worker_id is None else f"{self.worker_id}/primary"
+
+    @property
+    def offload_tier(self) -> str:
+        """The name of the second tier in events."""
+        return "offload" if self.worker_id is None else f"{self.worker_id}/offload"
+
     def policy(self) -> ArbiterPolicy:
         """Return what the arbiter may do in this engine."""
         modes = set(BASE_MODES)
-        if self.offload_blocks:
-            modes.add(Mode.OFFLOADABLE)
         if self.worker_id is not None:
-            modes.add(Mode.ROUTED_REUSE)
+            modes = {Mode.BEST_EFFORT, Mode.ROUTED_REUSE}
+        elif self.offload_blocks:
+            modes.add(Mode.OFFLOADABLE)
         return ArbiterPolicy(
             supported_modes=frozenset(modes),
             min_active_blocks=self.min_active_blocks,

@@ -11,7 +11,7 @@ from residentkv.claims.model import ClaimRequest, bind_claim, decode_claim_reque
 from residentkv.claims.modes import Mode
 from residentkv.claims.predicates import parse_predicate, ranges_of
 from residentkv.errors import InputError
-from residentkv.runtimes.reference.config import OFFLOAD, PRIMARY, Mechanism
+from residentkv.runtimes.reference.config import Mechanism
 from residentkv.runtimes.reference.faults import TransferFailed
 from residentkv.runtimes.reference.journal import names_of
 from residentkv.runtimes.reference.pool import Evicted
@@ -200,7 +200,7 @@ class ClaimDesk:
             ClaimMaterialized,
             record,
             kept.request_id,
-            tier=PRIMARY,
+            tier=parts.config.primary_tier,
             retrievable_pos=parts.primary_pos(kept.names),
             object_blocks=kept.object_blocks,
             footprint_blocks=record.claim.footprint_blocks,
@@ -241,8 +241,8 @@ class ClaimDesk:
         )
         if failure:
             return False
-        self.tell_removed(OFFLOAD, evicted, None)
-        parts.journal.blocks_stored(OFFLOAD, stored, kept.request_id)
+        self.tell_removed(parts.config.offload_tier, evicted, None)
+        parts.journal.blocks_stored(parts.config.offload_tier, stored, kept.request_id)
         kept.store_jobs = (*kept.store_jobs, job_id)
         self.say_offloaded(kept)
         parts.pool.unhold(kept.needed_names, record.claim.key)
@@ -259,8 +259,8 @@ class ClaimDesk:
             ClaimOffloaded,
             kept.record,
             kept.request_id,
-            tier_from=PRIMARY,
-            tier_to=OFFLOAD,
+            tier_from=parts.config.primary_tier,
+            tier_to=parts.config.offload_tier,
             retrievable_pos=ranges_of(p for p in kept.needed_pos if parts.tier.holds(kept.names[p])),
             job_ids=kept.store_jobs if parts.keeps(Mechanism.OFFLOAD_IDENTITY) else (),
         )
@@ -315,7 +315,9 @@ class ClaimDesk:
                     kept, ClaimReleased, {"released_by": "engine:shutdown", "reason": "engine_shutdown"}, None
                 )
 
-    def tell_removed(self, tier: str, gone: list[tuple[str, int]], request_id: str | None) -> None:
+    def tell_removed(
+        self, tier: str, gone: list[tuple[str, int]], request_id: str | None, reason: str = "evicted"
+    ) -> None:
         """Say which copies left a tier, and harm the claims that this leaves without what they need."""
         if not gone:
             return
@@ -330,11 +332,12 @@ class ClaimDesk:
             left = self._parts.retrievable_pos(kept.names)
             if not record.claim.predicate.holds(left, kept.object_blocks):
                 missing = [p for p in kept.needed_pos if not any(lo <= p < hi for lo, hi in left)]
-                self.harm(kept, "evicted", missing, request_id)
+                self.harm(kept, reason, missing, request_id)
 
-    def tell_evicted(self, evicted: list[Evicted], request_id: str | None) -> None:
-        """Say which primary copies had to go for a request."""
-        self.tell_removed(PRIMARY, [(e.name, e.block_idx) for e in evicted], request_id)
+    def tell_evicted(self, evicted: list[Evicted], request_id: str | None, reason: str = "evicted") -> None:
+        """Say which primary copies had to go."""
+        gone = [(e.name, e.block_idx) for e in evicted]
+        self.tell_removed(self._parts.config.primary_tier, gone, request_id, reason)
 
     def rank(self, name: str) -> tuple[int, ...]:
         """Return what a cached content is worth: unclaimed ones go first, then soft claims by priority.
@@ -380,7 +383,7 @@ class ClaimDesk:
     def _drop_now(self, kept: Kept, request_id: str | None) -> None:
         blocks = [b for n in kept.needed_names if (b := self._parts.pool.find(n)) is not None and not b.ref_count]
         gone = [(e.name, e.block_idx) for e in map(self._parts.pool.drop, blocks)]
-        self._parts.journal.blocks_removed(PRIMARY, gone, request_id)
+        self._parts.journal.blocks_removed(self._parts.config.primary_tier, gone, request_id)
 
     def _forget(self, kept: Kept) -> None:
         key = kept.record.claim.key

@@ -9,22 +9,29 @@ import math
 
 from residentkv.claims.arbiter import Arbiter
 from residentkv.claims.ledger import ClaimLedger, ClaimRecord
-from residentkv.claims.lifecycle import OPEN, TERMINAL, State
+from residentkv.claims.lifecycle import TERMINAL, State
 from residentkv.claims.modes import Mode
-from residentkv.claims.predicates import Ranges, leading_blocks, ranges_of
+from residentkv.claims.predicates import Ranges, leading_blocks
 from residentkv.errors import ResidentKVError, UsageError
 from residentkv.runtimes.reference.admission import Admission, Entry
 from residentkv.runtimes.reference.clock import ManualClock
-from residentkv.runtimes.reference.config import OFFLOAD, PRIMARY, EngineConfig, Mechanism
+from residentkv.runtimes.reference.config import EngineConfig, Mechanism
 from residentkv.runtimes.reference.content import Context, chain_hashes
 from residentkv.runtimes.reference.desk import ClaimDesk
 from residentkv.runtimes.reference.faults import Faults
 from residentkv.runtimes.reference.journal import EventSink, Journal
 from residentkv.runtimes.reference.pool import PrimaryPool
-from residentkv.runtimes.reference.restore import Restorer
+from residentkv.runtimes.reference.prefill import Prefill
 from residentkv.runtimes.reference.state import ClaimNotFound, Kept, Live, Parts, Request, Result
 from residentkv.runtimes.reference.tiers import OffloadTier
-from residentkv.trace.events import ClaimReused, ClaimReusedAfterRestore
+
+
+def open_journal(config: EngineConfig, sink: EventSink | None) -> Journal:
+    """Begin a trace: write who writes."""
+    other = config.identity(weights_epoch=config.weights_epoch + 1).digest()
+    journal = Journal(sink, off=config.off, other_identity=other)
+    journal.open()
+    return journal
 
 
 class EngineStopped(ResidentKVError):
@@ -39,6 +46,7 @@ class ReferenceEngine:
         sink: where events go; None writes none.
         clock: the time that terms and deadlines are measured in.
         faults: what is made to go wrong in the second tier.
+        journal: the open journal of a router, which several engines share; then `sink` is not used.
     """
 
     def __init__(
@@ -48,6 +56,7 @@ class ReferenceEngine:
         sink: EventSink | None = None,
         clock: ManualClock | None = None,
         faults: Faults | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self.config = config
         self.clock = clock or ManualClock()
@@ -60,9 +69,7 @@ class ReferenceEngine:
             tier=OffloadTier(config.offload_blocks, self.faults),
             ledger=ledger,
             arbiter=Arbiter(ledger, usable_blocks=config.usable_blocks, policy=config.policy()),
-            journal=Journal(
-                sink, off=config.off, other_identity=config.identity(weights_epoch=config.weights_epoch + 1).digest()
-            ),
+            journal=journal or open_journal(config, sink),
         )
         self.desk = ClaimDesk(self.parts)
         self.waiting: list[Live] = []
@@ -70,12 +77,14 @@ class ReferenceEngine:
         self.results: dict[str, Result] = {}
         self.stopped = False
         self._admission = Admission(self.parts, self.desk)
-        self._restorer = Restorer(self.parts, self.desk)
+        self._prefill = Prefill(self.parts, self.desk, self._finish)
         self._seen: set[str] = set()
-        self.parts.journal.open()
 
-    def submit(self, request: Request) -> Live:
+    def submit(self, request: Request, named: Kept | None = None) -> Live:
         """Take a request in; a claim that it brings is answered now, before anything else happens.
+
+        Args:
+            named: the claim that the request comes for, when a router has found it already.
 
         Raises:
             InputError: the claim is malformed.
@@ -106,7 +115,9 @@ class ReferenceEngine:
         if wire is not None:
             live.decision = self.desk.submit(wire, live)
         else:
-            live.reuse = self.desk.find(request.owner_scope, request.reuse) if request.reuse is not None else None
+            if named is None and request.reuse is not None:
+                named = self.desk.find(request.owner_scope, request.reuse)
+            live.reuse = named if named is not None and named.is_about(live.names) else None
             record = live.reuse.record if live.reuse is not None else None
             self.parts.journal.request_initialized(
                 request.request_id,
@@ -116,6 +127,7 @@ class ReferenceEngine:
             )
         self._seen.add(request.request_id)
         if request.max_tokens == 0:
+            self._admission.tell_admitted(live, 0, ())
             if live.kept is not None:
                 self.desk.materialize(live.kept)
             self._finish(live, Result(request_id=request.request_id, status="finished", decision=live.decision))
@@ -149,7 +161,7 @@ class ReferenceEngine:
             self.waiting.remove(live)
             if refusal is not None:
                 self._finish(live, refusal)
-            elif self._prefill(live):
+            elif self._prefill.serve(live):
                 self.running.append(live)
         for live in list(self.running):
             moved = True
@@ -212,84 +224,6 @@ class ReferenceEngine:
         """End as a killed process does: nothing is told, and what was promised is void."""
         self.parts.journal.abandon()
         self.stopped = True
-
-    def _prefill(self, live: Live) -> bool:
-        """Bring in or compute the prompt; False when the request was refused for a failed restoration."""
-        parts, restorer = self.parts, self._restorer
-        found = restorer.look_up(live)
-        required = restorer.wants_restore(live)
-        early = bool(required) and not parts.keeps(Mechanism.RESTORE_BEFORE_REUSE)
-        if required and restorer.begin(live, required):
-            if early:
-                self._compute(live, skipped=required)
-                self._tell_reuse(live, restored=True)
-            if not restorer.restore(live, required):
-                kept = live.reuse
-                self._finish(
-                    live,
-                    Result(
-                        request_id=live.request.request_id,
-                        status="failed",
-                        hit_blocks=live.hit_blocks,
-                        reason="restoration_failed",
-                        outcome_claim_id=kept.record.claim.claim_id if kept else None,
-                        blocking_claim_ids=(kept.record.claim.claim_id,) if kept else (),
-                    ),
-                )
-                if kept is not None:
-                    restorer.settle(kept, live.request.request_id)
-                return False
-        elif not required:
-            restorer.load_unclaimed(live, found)
-        if not early:
-            self._compute(live, skipped=[])
-            self._tell_reuse(live, restored=live.restored)
-        if live.kept is not None:
-            self.desk.materialize(live.kept)
-        return True
-
-    def _compute(self, live: Live, *, skipped: list[int]) -> None:
-        """Read or compute the prompt's blocks in order.
-
-        With `restore_before_reuse` off the `skipped` positions are read before their bytes are there.
-        """
-        parts, size = self.parts, self.config.block_size_tokens
-        prompt = live.request.prompt
-        ready = {*range(live.hit_blocks), *(p for lo, hi in live.loaded_pos for p in range(lo, hi))}
-        stored: list[tuple[str, int]] = []
-        for pos, name in enumerate(live.names):
-            block = live.blocks[pos]
-            if pos in ready:
-                live.context.read(block.data)
-            elif pos in skipped:
-                live.context.read(bytes(self.config.block_bytes))
-            else:
-                data = live.context.compute_block(prompt[pos * size : (pos + 1) * size], self.config.block_bytes)
-                live.computed_blocks += 1
-                shared = parts.pool.find(name)
-                if shared is not None:
-                    parts.pool.acquire(shared)
-                    parts.pool.release([block])
-                    live.blocks[pos] = shared
-                elif not live.request.keep_kv:
-                    block.data = data
-                elif parts.pool.cache(block, name, data):
-                    stored.append((name, block.block_idx))
-        parts.journal.blocks_stored(PRIMARY, stored, live.request.request_id)
-        live.tail = list(prompt[len(live.names) * size :])
-
-    def _tell_reuse(self, live: Live, *, restored: bool) -> None:
-        kept = live.reuse
-        if kept is None or kept.record.state not in OPEN or live.names[: kept.object_blocks] != kept.names:
-            return
-        used = [p for p in kept.needed_pos if p < live.hit_blocks or any(lo <= p < hi for lo, hi in live.loaded_pos)]
-        request_id, reused_pos = live.request.request_id, ranges_of(used)
-        if restored:
-            self.parts.journal.emit_claim(
-                ClaimReusedAfterRestore, kept.record, request_id, reused_pos=ranges_of(kept.needed_pos)
-            )
-        elif kept.record.state is not State.ACCEPTED and len(used) == len(kept.needed_pos):
-            self.parts.journal.emit_claim(ClaimReused, kept.record, request_id, tier=PRIMARY, reused_pos=reused_pos)
 
     def _decode(self, live: Live) -> None:
         token = live.context.next_token(live.tail)
@@ -354,4 +288,4 @@ class ReferenceEngine:
             raise EngineStopped("the engine has ended; start a new one with the next epoch")
 
 
-__all__ = ["OFFLOAD", "PRIMARY", "ClaimNotFound", "EngineStopped", "ReferenceEngine", "Request", "Result"]
+__all__ = ["ClaimNotFound", "EngineStopped", "ReferenceEngine", "Request", "Result"]

@@ -89,8 +89,8 @@ class ReferenceLitmus:
         spans = engine.resident_spans(prompt)
         claim = make_claim("leading", "leading_prefix_at_least(1)", mode="best_effort")
         asked = engine.serve(Request(request_id="ask", prompt=prompt, owner_scope="owner", max_tokens=0, claim=claim))
-        for n in range(len(SPANS)):
-            engine.release("owner", f"span-{n}")
+        for record in engine.claims("owner"):
+            engine.release("owner", record.claim.claim_id)
         again = engine.serve(Request(request_id="again", prompt=prompt))
         engine.shutdown()
         return Materialization(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from residentkv.claims.lifecycle import State, Step
+from residentkv.claims.lifecycle import OPEN, State, Step
 from residentkv.claims.modes import Mode, OnRestoreFailure
 from residentkv.claims.predicates import Ranges, ranges_of
-from residentkv.runtimes.reference.config import OFFLOAD, PRIMARY, Mechanism
+from residentkv.runtimes.reference.config import Mechanism
 from residentkv.runtimes.reference.desk import ClaimDesk
 from residentkv.runtimes.reference.state import Kept, Live, Parts
 from residentkv.trace.events import (
@@ -42,7 +42,7 @@ class Restorer:
         parts.journal.emit(
             LookupResult,
             request_id=live.request.request_id,
-            tier=OFFLOAD,
+            tier=parts.config.offload_tier,
             hit_pos=ranges_of(found),
             **parts.journal.claim_fields(joined.record if joined is not None else None),
         )
@@ -54,8 +54,6 @@ class Restorer:
         if kept is None or kept.record.mode is not Mode.OFFLOADABLE:
             return []
         if kept.record.state not in (State.OFFLOADED, State.RESTORED, State.RESTORATION_FAILED):
-            return []
-        if live.names[: kept.object_blocks] != kept.names:
             return []
         return [p for p in kept.needed_pos if self._parts.pool.find(kept.names[p]) is None]
 
@@ -75,8 +73,8 @@ class Restorer:
             ClaimRestoreRequired,
             kept.record,
             live.request.request_id,
-            tier_from=OFFLOAD,
-            tier_to=PRIMARY,
+            tier_from=self._parts.config.offload_tier,
+            tier_to=self._parts.config.primary_tier,
             required_pos=ranges_of(required),
         )
         return True
@@ -100,8 +98,8 @@ class Restorer:
                     kept.record,
                     live.request.request_id,
                     job_id=job_id,
-                    tier_from=OFFLOAD,
-                    tier_to=PRIMARY,
+                    tier_from=parts.config.offload_tier,
+                    tier_to=parts.config.primary_tier,
                     retrievable_pos=parts.primary_pos(kept.names),
                 )
                 live.restored = True
@@ -115,14 +113,23 @@ class Restorer:
             return self._give_up(live, kept, job_id, failed, lasting)
         return False
 
+    def settle_doubt(self, live: Live) -> None:
+        """Before a claim whose restoration failed is reused in place, say what the tier has, or that it is lost."""
+        kept = live.reuse
+        if kept is not None and kept.record.state is State.RESTORATION_FAILED:
+            self._say_again(kept, list(kept.needed_pos), live)
+
     def load_unclaimed(self, live: Live, found: list[int]) -> None:
         """Load what the tier has for a request without a claim; what fails is computed again, as ever."""
         if not found:
             return
         _, failed = self._load(live, None, found)
         if failed:
+            kept = live.reuse
+            if kept is not None and kept.record.state in OPEN and not failed.keys().isdisjoint(kept.needed_pos):
+                self._desk.harm(kept, "load_failed", failed, live.request.request_id)
             self._discard(live, [live.names[p] for p in failed if not self._parts.tier.intact(live.names[p])])
-            self._say_recomputed(live, None, failed)
+            self._say_recomputed(live, failed)
 
     def _load(self, live: Live, kept: Kept | None, wanted: list[int]) -> tuple[int, dict[int, str]]:
         """Make one load transfer and enter what came into the request's blocks: for a claim all of it or nothing."""
@@ -154,7 +161,7 @@ class Restorer:
             block, name = live.blocks[pos], live.names[pos]
             if parts.pool.cache(block, name, result.data[name]):
                 stored.append((name, block.block_idx))
-        parts.journal.blocks_stored(PRIMARY, stored, request_id)
+        parts.journal.blocks_stored(parts.config.primary_tier, stored, request_id)
         live.loaded_pos = ranges_of(loaded)
         return job_id, failed
 
@@ -169,7 +176,7 @@ class Restorer:
                 self._lose(kept, lasting, request_id)
             else:
                 self._desk.demote(kept, "restoration_failed", request_id)
-            self._say_recomputed(live, kept, failed)
+            self._say_recomputed(live, failed)
             return True
         self._say_failed(live, kept, job_id, failed, "fail", "error")
         parts.journal.emit(
@@ -193,7 +200,7 @@ class Restorer:
     def _lose(self, kept: Kept, lasting: list[int], request_id: str) -> None:
         names = [kept.names[p] for p in lasting]
         gone = self._parts.tier.discard(names)
-        self._parts.journal.blocks_removed(OFFLOAD, gone, request_id)
+        self._parts.journal.blocks_removed(self._parts.config.offload_tier, gone, request_id)
         self._desk.harm(kept, "tier_copy_lost", lasting, request_id)
 
     def _say_again(self, kept: Kept, required: list[int], live: Live) -> bool:
@@ -223,17 +230,18 @@ class Restorer:
             blocking_claim_ids=self._desk.blocking_names([kept]),
         )
 
-    def _say_recomputed(self, live: Live, kept: Kept | None, failed: dict[int, str]) -> None:
+    def _say_recomputed(self, live: Live, failed: dict[int, str]) -> None:
+        joined = live.reuse or live.kept
         pos: Ranges = ranges_of(failed)
         self._parts.journal.emit(
             RequestRecomputed,
             request_id=live.request.request_id,
             recomputed_pos=pos,
             reason="load_failed",
-            **self._parts.journal.claim_fields(kept.record if kept is not None else None),
+            **self._parts.journal.claim_fields(joined.record if joined is not None else None),
         )
 
     def _discard(self, live: Live, names: list[str]) -> None:
         unpinned = [n for n in names if (e := self._parts.tier.entries.get(n)) is not None and not e.pinned_by]
         gone = self._parts.tier.discard(unpinned)
-        self._desk.tell_removed(OFFLOAD, gone, live.request.request_id)
+        self._desk.tell_removed(self._parts.config.offload_tier, gone, live.request.request_id)

@@ -26,8 +26,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One active request.
 
     `claim` is the wire form of a claim on the full blocks of the prompt; `reuse` names a claim of the same owner that
-    the request comes for. `max_tokens` 0 only claims what is resident already. `keep_kv` False serves without
-    admitting the request's KV for reuse.
+    the request comes for, which counts only when the prompt contains what that claim's predicate needs. `max_tokens` 0
+    only claims what is resident already. `keep_kv` False serves without admitting the request's KV for reuse.
     """
 
     request_id: str
@@ -81,6 +81,11 @@ class Kept(msgspec.Struct, kw_only=True, eq=False):
         """The positions that the predicate is about."""
         start, count = self.record.claim.predicate.needed(len(self.names))
         return range(start, start + count)
+
+    def is_about(self, names: tuple[str, ...]) -> bool:
+        """Tell whether a prompt with these full blocks contains what the predicate needs, at the same positions."""
+        end = self.needed_pos.stop
+        return names[:end] == self.names[:end]
 
     @property
     def needed_names(self) -> tuple[str, ...]:
