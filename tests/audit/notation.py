@@ -164,7 +164,12 @@ class Scribe:
         """Leave a gap in seq."""
         self.next_seq[self.place] = self.next_seq.get(self.place, 0) + int(count)
 
+    def _back(self, count: str = "1") -> None:
+        """Count again from an earlier number."""
+        self.next_seq[self.place] -= int(count)
+
     def _wait(self, ns: str) -> None:
+        """Let time pass; a negative number turns the clock back."""
         self.now_ns += int(ns)
 
     # --- requests

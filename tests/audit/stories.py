@@ -273,3 +273,16 @@ CONFORMING = {
     "two_claims": TWO_CLAIMS,
     "two_workers": TWO_WORKERS,
 }
+
+WORKER_LOG = (
+    SUCCESS
+    + """
+    @worker0
+    open
+    done 0
+    done 1
+    close
+"""
+)
+
+CONFORMING["worker_log"] = WORKER_LOG

@@ -23,7 +23,8 @@ def _end(s: SourceState, c: ClaimState, e: Ending, move: Move) -> None:
             (e.seq,),
             f"{s.at(e)} is the outcome of claim {c.claim_id} and names {e.outcome_claim_id}.",
         )
-    still_open(s, c, e)
+    if not isinstance(e, ClaimDemoted | ClaimHarmed) or e.request_id != c.last_request:
+        still_open(s, c, e)  # The last request of the claim may be the reason for its loss after its own end.
     legal = take(s, c, e, move)
     c.ended = True
     c.end_seq = e.seq

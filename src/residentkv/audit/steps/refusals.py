@@ -269,12 +269,13 @@ def on_admitted(s: SourceState, e: RequestAdmitted) -> None:
             (refused_seq, e.seq),
             f"{s.at(e)}: request {r.request_id} was refused at {s.seq(refused_seq)}.",
         )
-    if r.served_seq >= 0:
+    served_seq = max(r.reused_seq, r.recomputed_seq)
+    if served_seq >= 0:
         s.find(
             coverage.REQUEST_ORDER,
             r.claim,
-            (r.served_seq, e.seq),
-            f"{s.at(e)}: request {r.request_id} was being served at {s.seq(r.served_seq)}.",
+            (served_seq, e.seq),
+            f"{s.at(e)}: request {r.request_id} was being served at {s.seq(served_seq)}.",
         )
     r.admitted_seq = e.seq
     s.decided_seq = e.seq
