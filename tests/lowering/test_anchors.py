@@ -152,7 +152,7 @@ def test_no_copy_is_unreadable_and_says_what_to_do():
     report = verify(EVICT)
     assert report.state is AnchorState.UNREADABLE
     assert report.state.is_unreached
-    assert "anchors fetch" in report.sentence
+    assert "run 'residentkv anchors fetch somertime==VERSION'" in report.sentence
 
 
 def test_another_version_is_out_of_range_although_the_text_is_the_same():

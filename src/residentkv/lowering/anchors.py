@@ -220,7 +220,10 @@ class AnchorVerifier:
         in_range, copies = self.copies_in_range(anchor, scope)
         if not copies:
             names = scope.distributions if anchor.package == scope.package else (anchor.package,)
-            sentence = f"no copy of {' or '.join(names)} was found on this machine; run 'residentkv anchors fetch'"
+            versions = anchor.version or scope.versions
+            exact = versions if versions.startswith("==") and "," not in versions else "==VERSION"
+            hint = f"run 'residentkv anchors fetch {names[0]}{exact}'"
+            sentence = f"no copy of {' or '.join(names)} was found on this machine; {hint}"
             return [AnchorReport(name, AnchorState.UNREADABLE, sentence, target)]
         if not in_range:
             have = ", ".join(sorted({f"{c.distribution} {c.version}" for c in copies}))

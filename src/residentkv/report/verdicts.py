@@ -108,11 +108,11 @@ def _print_line(console: Console, line: str) -> None:
 
 
 def _print_table(console: Console, rows: Sequence[CheckedRow]) -> None:
-    console.print(Text(f"  {'mode':<14}  {'depth':<7}  {'verdict':<18}  decided by", style="dim"))
+    console.print(Text(f"   {'mode':<14}  {'depth':<7}  {'verdict':<18}  decided by", style="dim"))
     for primitive, group in itertools.groupby(rows, key=lambda r: r.row.primitive.id):
         console.print(Text(escape_controls(primitive)))
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-        for width in (1, 13, 7, 18):
+        for width in (1, 14, 7, 18):
             table.add_column(min_width=width, no_wrap=True)
         table.add_column(overflow="fold")
         for checked in group:
