@@ -9,7 +9,7 @@ from residentkv.errors import ResidentKVError
 from residentkv.lowering.anchors import AnchorReport
 from residentkv.lowering.checking import CheckedRow
 from residentkv.lowering.exhibits import TraceItem, is_about
-from residentkv.lowering.format import Anchor, TraceAnchor
+from residentkv.lowering.format import Anchor, Polarity, TraceAnchor
 from residentkv.lowering.model import Descriptor
 
 MAX_TOLD = 3
@@ -51,7 +51,11 @@ def _trace_notes(path: Path, items: Sequence[TraceItem]) -> list[str]:
 
     notes: list[str] = []
     problems = {item.trace: item.problem for item in items if item.problem}
+    # Only a conforming trace supports anything, so what supports without a problem needs no second audit.
+    sound = {item.trace for item in items if item.polarity is Polarity.SUPPORTS} - problems.keys()
     for trace in decode_evidence(path.read_bytes(), path=str(path)).traces:
+        if trace.path in sound:
+            continue
         try:
             report = audit_file(path.parent / trace.path)
         except ResidentKVError as e:
