@@ -14,10 +14,13 @@ import msgspec
 
 from residentkv import __version__
 from residentkv.audit.model import AuditReport, ClaimResult, Finding, Profile, SourceResult, Verdict
+from residentkv.audit.steps.preference import LOST_BEFORE_LESS_IMPORTANT, LOST_WHILE_NEWER, LOST_WHILE_OLDER
 from residentkv.errors import InputError, UsageError
 
 SCHEMA = "residentkv.evidence/1"
 MAX_SEQS = 64
+MIN_TRIALS = 5
+"""Losses with either assignment that an experiment on eviction preference needs before it says anything."""
 
 Place = tuple[str, int]
 
@@ -102,6 +105,10 @@ def evidence_of(report: AuditReport) -> tuple[EvidenceItem, ...]:
                 continue
             for obligation, seqs in sorted(claim.observed.items()):
                 _add(items, _support(report, source, claim, obligation, seqs))
+    for place, source in sources.items():
+        item = _preference(report, source, [c for c in report.claims if (c.source, c.epoch) == place])
+        if item is not None:
+            _add(items, item)
     for claim in report.claims:
         source = sources.get((claim.source, claim.epoch))
         for finding in claim.findings:
@@ -159,6 +166,40 @@ def _support(
         note=f"claims of mode {claim.mode} that were kept from acceptance to outcome",
         seqs=tuple(sorted(set(seqs))),
     )
+
+
+def _preference(report: AuditReport, source: SourceResult, claims: list[ClaimResult]) -> EvidenceItem | None:
+    """Judge the trials of eviction preference in one (source, epoch) as one experiment.
+
+    It supports when the less important claim always went first, at least `MIN_TRIALS` times while it was used less
+    recently and as often while it was used more recently; that swapped assignment is the control, since recency alone
+    would decide the other way. It contradicts when, in as many trials, a claim went before a less important one.
+    """
+
+    def trials(word: str) -> list[ClaimResult]:
+        return [c for c in claims if c.counts.get(word)]
+
+    older, newer, wrong = trials(LOST_WHILE_OLDER), trials(LOST_WHILE_NEWER), trials(LOST_BEFORE_LESS_IMPORTANT)
+    told = (
+        f"{len(older) + len(newer)} of {len(older) + len(newer) + len(wrong)} times the less important claim went first"
+    )
+    if wrong and len(older) + len(newer) + len(wrong) >= MIN_TRIALS:
+        shown = wrong
+    elif not wrong and min(len(older), len(newer)) >= MIN_TRIALS and report.verdict is Verdict.CONFORMING:
+        shown = older + newer
+    else:
+        return None
+    item = _item(
+        report,
+        source,
+        polarity="contradicts" if wrong else "supports",
+        obligation="eviction_preference",
+        mode="soft_priority",
+        code=None,
+        note=f"{told}, {len(newer)} of them although it was used more recently",
+        seqs=tuple(sorted(seq for c in shown for seq in (c.first_seq, c.last_seq)))[:MAX_SEQS],
+    )
+    return msgspec.structs.replace(item, kind="experiment", claims=len(shown))
 
 
 def _contradiction(

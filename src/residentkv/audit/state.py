@@ -229,6 +229,7 @@ class ClaimState:
         "predicate_text",
         "primary_loss_seq",
         "primary_tier",
+        "priority",
         "protects",
         "result_index",
         "retrievable_pos",
@@ -243,6 +244,7 @@ class ClaimState:
         "unaccepted",
         "unaccepted_known",
         "unseen",
+        "used_seq",
         "verdict",
         "worker",
         "worker_seq",
@@ -274,6 +276,8 @@ class ClaimState:
         self.unaccepted_known = False
         self.skipped: list[str] | None = None
         self.touched = False
+        self.priority = 0
+        self.used_seq = -1
         self.protects = False
         self.first_request: str | None = None
         self.last_request: str | None = None

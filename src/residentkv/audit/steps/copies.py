@@ -25,7 +25,7 @@ def on_materialized(s: SourceState, e: ClaimMaterialized) -> None:
     take(s, c, e, MATERIALIZE)
     if c.materialized_seq >= 0:
         return
-    c.materialized_seq = e.seq
+    c.materialized_seq = c.used_seq = e.seq
     c.object_blocks = e.object_blocks
     c.primary_tier = e.tier
     retrievable = c.retrievable_pos = clean(e.retrievable_pos)
@@ -208,6 +208,7 @@ def on_reused(s: SourceState, e: ClaimReused) -> None:
     if c.lost_seq >= 0:
         account_for_loss(s, c, e)
     c.count("reused")
+    c.used_seq = e.seq
     if c.unaccepted:
         return
     if c.materialized_seq < 0:

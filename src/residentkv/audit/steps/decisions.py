@@ -51,6 +51,7 @@ def on_accepted(s: SourceState, e: ClaimAccepted) -> None:
         s.find(acceptance.CLIP_UNNAMED, c, (e.seq,), f"{s.at(e)}: decision {e.decision}, clipped_from names {found}.")
     c.traits = traits
     c.on_restore_failure = e.on_restore_failure
+    c.priority = e.priority
     c.footprint_blocks = e.footprint_blocks
     c.revision = e.revision
     deadline_ns = c.deadline_ns = e.deadline_ns

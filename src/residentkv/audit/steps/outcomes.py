@@ -7,6 +7,7 @@ from residentkv.audit.state import ClaimState, SourceState
 from residentkv.audit.steps.endings import collapse, excused, unprotect
 from residentkv.audit.steps.joins import claim_of, generation_differs, still_open, take
 from residentkv.audit.steps.losses import account_for_loss, blocks_unclear
+from residentkv.audit.steps.preference import note_trial
 from residentkv.audit.table import DEMOTE, EXPIRE, HARM, RELEASE, RESTORATION_FAILED, Move
 from residentkv.trace.events import ClaimDemoted, ClaimExpired, ClaimHarmed, ClaimReleased
 
@@ -116,4 +117,5 @@ def on_harmed(s: SourceState, e: ClaimHarmed) -> None:
         )
     if c.lost_seq >= 0:
         c.note("loss_reporting", c.lost_seq, e.seq)
+        note_trial(s, c)
     _end(s, c, e, HARM)

@@ -78,11 +78,13 @@ class Stage:
         )
 
 
-def _prompt(first: int, blocks: int) -> tuple[int, ...]:
+def prompt_at(first: int, blocks: int) -> tuple[int, ...]:
+    """Return a prompt of `blocks` full blocks, the first of which is number `first` of all blocks there are."""
     return make_prompt(blocks, first=first, size_tokens=SIZE_TOKENS)
 
 
-def _claim(name: str, mode: Mode, blocks: int, **more: Any) -> dict[str, Any]:
+def owned_claim(name: str, mode: Mode, blocks: int, **more: Any) -> dict[str, Any]:
+    """Return a claim of the owner on the first `blocks` blocks of a prompt."""
     claim = make_claim(name, f"leading_prefix_at_least({blocks})", mode=mode.value, owner=OWNER)
     return {**claim, **more}
 
@@ -90,29 +92,29 @@ def _claim(name: str, mode: Mode, blocks: int, **more: Any) -> dict[str, Any]:
 def best_effort(stage: Stage) -> None:
     """A hint is kept while there is room, and goes without a word when there is none."""
     engine = stage.engine(20)
-    stage.serve(_prompt(0, 8), claim=_claim("hint", Mode.BEST_EFFORT, 8))
-    stage.serve((*_prompt(0, 8), 1), reuse="hint")
-    stage.serve(_prompt(100, 18))
+    stage.serve(prompt_at(0, 8), claim=owned_claim("hint", Mode.BEST_EFFORT, 8))
+    stage.serve((*prompt_at(0, 8), 1), reuse="hint")
+    stage.serve(prompt_at(100, 18))
     engine.shutdown()
 
 
 def soft_priority(stage: Stage) -> None:
-    """Ten rounds of pressure on two claims, five with either assignment: unclaimed blocks go, then the less important.
+    """Ten rounds of pressure on two claims, five with either assignment: the less important one goes, and it is told.
 
     In half of the rounds the important claim is the older one and was used less recently, so that recency alone would
-    choose it; the loss is told each time. At the end both assignments have been reused after pressure.
+    choose it. In every round the pressure costs one of the two, and the other is reused afterwards.
     """
     engine = stage.engine(30)
     for n in range(10):
         first = 1000 * (n + 1)
+        stage.serve(prompt_at(first + 100, 10))
         older, newer = (1, 9) if n % 2 else (9, 1)
         for word, at, priority in (("older", 0, older), ("newer", 50, newer)):
-            claim = _claim(f"{word}-{n}", Mode.SOFT_PRIORITY, 6, priority=priority)
-            stage.serve(_prompt(first + at, 6), claim=claim)
-        stage.serve(_prompt(first + 100, 10))
-        stage.serve(_prompt(first + 200, 20))
+            claim = owned_claim(f"{word}-{n}", Mode.SOFT_PRIORITY, 6, priority=priority)
+            stage.serve(prompt_at(first + at, 6), claim=claim)
+        stage.serve(prompt_at(first + 200, 20))
         kept = "older" if older > newer else "newer"
-        stage.serve((*_prompt(first + (0 if kept == "older" else 50), 6), 1), reuse=f"{kept}-{n}")
+        stage.serve((*prompt_at(first + (0 if kept == "older" else 50), 6), 1), reuse=f"{kept}-{n}")
         if any(r.claim.claim_id == f"{kept}-{n}" for r in engine.claims(OWNER)):
             engine.release(OWNER, f"{kept}-{n}")
     engine.shutdown()
@@ -121,125 +123,125 @@ def soft_priority(stage: Stage) -> None:
 def expiring(stage: Stage) -> None:
     """A claim is kept until its deadline, renewed once, and ends at it: said before its blocks go."""
     engine = stage.engine(24)
-    stage.serve(_prompt(0, 8), claim=_claim("lease", Mode.EXPIRING, 8, ttl_s=10.0))
-    stage.serve(_prompt(100, 16))
-    stage.serve((*_prompt(0, 8), 1), reuse="lease")
+    stage.serve(prompt_at(0, 8), claim=owned_claim("lease", Mode.EXPIRING, 8, ttl_s=10.0))
+    stage.serve(prompt_at(100, 16))
+    stage.serve((*prompt_at(0, 8), 1), reuse="lease")
     stage.clock.advance_s(9)
     if engine.claims(OWNER):
         engine.renew(OWNER, "lease", revision=1, ttl_s=10.0)
     stage.clock.advance_s(9)
-    stage.serve((*_prompt(0, 8), 2), reuse="lease")
-    stage.serve(_prompt(200, 20))
+    stage.serve((*prompt_at(0, 8), 2), reuse="lease")
+    stage.serve(prompt_at(200, 20))
     stage.clock.advance_s(2)
-    stage.serve((*_prompt(0, 8), 3), reuse="lease")
-    stage.serve(_prompt(300, 24))
+    stage.serve((*prompt_at(0, 8), 3), reuse="lease")
+    stage.serve(prompt_at(300, 24))
     engine.shutdown()
 
 
 def demotable(stage: Stage) -> None:
     """Claims give way to active work by name, least important first and no more than needed."""
     engine = stage.engine(24)
-    stage.serve(_prompt(0, 6), claim=_claim("first", Mode.DEMOTABLE, 6, priority=1))
-    stage.serve(_prompt(10, 6), claim=_claim("second", Mode.DEMOTABLE, 6, priority=2))
-    stage.serve(_prompt(100, 12))
-    stage.serve((*_prompt(0, 6), 1), reuse="first")
-    stage.serve(_prompt(200, 16))
-    stage.serve((*_prompt(10, 6), 1), reuse="second")
-    stage.serve(_prompt(300, 24))
+    stage.serve(prompt_at(0, 6), claim=owned_claim("first", Mode.DEMOTABLE, 6, priority=1))
+    stage.serve(prompt_at(10, 6), claim=owned_claim("second", Mode.DEMOTABLE, 6, priority=2))
+    stage.serve(prompt_at(100, 12))
+    stage.serve((*prompt_at(0, 6), 1), reuse="first")
+    stage.serve(prompt_at(200, 16))
+    stage.serve((*prompt_at(10, 6), 1), reuse="second")
+    stage.serve(prompt_at(300, 24))
     engine.shutdown()
 
 
 def offloadable(stage: Stage) -> None:
     """A claim is copied into the tier, its primary blocks go, and they come back before it is reused: twice."""
     engine = stage.engine(24, offload_blocks=16)
-    stage.serve(_prompt(0, 8), claim=_claim("kept", Mode.OFFLOADABLE, 8))
-    stage.serve((*_prompt(0, 8), 1), reuse="kept")
+    stage.serve(prompt_at(0, 8), claim=owned_claim("kept", Mode.OFFLOADABLE, 8))
+    stage.serve((*prompt_at(0, 8), 1), reuse="kept")
     for n in (1, 2):
-        stage.serve(_prompt(100 * n, 24))
-        stage.serve((*_prompt(0, 8), 1 + n), reuse="kept", max_tokens=3)
+        stage.serve(prompt_at(100 * n, 24))
+        stage.serve((*prompt_at(0, 8), 1 + n), reuse="kept", max_tokens=3)
     engine.shutdown()
 
 
 def offloadable_failure(stage: Stage) -> None:
     """A failed load refuses the request in the name of the claim; other claims and the next request are served."""
     engine = stage.engine(24, offload_blocks=16)
-    stage.serve(_prompt(0, 8), claim=_claim("target", Mode.OFFLOADABLE, 8))
-    stage.serve(_prompt(20, 8), claim=_claim("bystander", Mode.OFFLOADABLE, 8))
-    stage.serve(_prompt(100, 24))
+    stage.serve(prompt_at(0, 8), claim=owned_claim("target", Mode.OFFLOADABLE, 8))
+    stage.serve(prompt_at(20, 8), claim=owned_claim("bystander", Mode.OFFLOADABLE, 8))
+    stage.serve(prompt_at(100, 24))
     stage.faults.fail_loads()
-    stage.serve((*_prompt(0, 8), 1), reuse="target")
-    stage.serve((*_prompt(20, 8), 1), reuse="bystander")
-    stage.serve((*_prompt(0, 8), 2), reuse="target")
+    stage.serve((*prompt_at(0, 8), 1), reuse="target")
+    stage.serve((*prompt_at(20, 8), 1), reuse="bystander")
+    stage.serve((*prompt_at(0, 8), 2), reuse="target")
     engine.shutdown()
 
 
 def offloadable_lost(stage: Stage) -> None:
     """A damaged copy is found at the load: the request is refused, and then the claim is harmed by name."""
     engine = stage.engine(24, offload_blocks=16)
-    stage.serve(_prompt(0, 8), claim=_claim("damaged", Mode.OFFLOADABLE, 8))
-    stage.serve(_prompt(100, 24))
+    stage.serve(prompt_at(0, 8), claim=owned_claim("damaged", Mode.OFFLOADABLE, 8))
+    stage.serve(prompt_at(100, 24))
     stage.faults.corrupt()
-    stage.serve((*_prompt(0, 8), 1), reuse="damaged")
-    stage.serve((*_prompt(0, 8), 2))
+    stage.serve((*prompt_at(0, 8), 1), reuse="damaged")
+    stage.serve((*prompt_at(0, 8), 2))
     engine.shutdown()
 
 
 def offloadable_retry(stage: Stage) -> None:
     """A failed load is told, tried again, and succeeds: one failure and one restoration, both reported."""
     engine = stage.engine(24, offload_blocks=16, load_retries=1)
-    stage.serve(_prompt(0, 8), claim=_claim("again", Mode.OFFLOADABLE, 8))
-    stage.serve(_prompt(100, 24))
+    stage.serve(prompt_at(0, 8), claim=owned_claim("again", Mode.OFFLOADABLE, 8))
+    stage.serve(prompt_at(100, 24))
     stage.faults.fail_loads()
-    stage.serve((*_prompt(0, 8), 1), reuse="again")
+    stage.serve((*prompt_at(0, 8), 1), reuse="again")
     engine.shutdown()
 
 
 def offloadable_recompute(stage: Stage) -> None:
     """A claim that asked for it is demoted by name, and only then its tokens are computed again."""
     engine = stage.engine(24, offload_blocks=16)
-    stage.serve(_prompt(0, 8), claim=_claim("soft-landing", Mode.OFFLOADABLE, 8, on_restore_failure="recompute"))
-    stage.serve(_prompt(100, 24))
+    stage.serve(prompt_at(0, 8), claim=owned_claim("soft-landing", Mode.OFFLOADABLE, 8, on_restore_failure="recompute"))
+    stage.serve(prompt_at(100, 24))
     stage.faults.fail_loads()
-    stage.serve((*_prompt(0, 8), 1), reuse="soft-landing")
+    stage.serve((*prompt_at(0, 8), 1), reuse="soft-landing")
     engine.shutdown()
 
 
 def hard_protected(stage: Stage) -> None:
     """Under pressure others are evicted or refused by name, the claim stays; released, it goes with the rest."""
     engine = stage.engine(24)
-    stage.serve(_prompt(0, 10), claim=_claim("resident", Mode.HARD_PROTECTED, 10))
-    stage.serve(_prompt(100, 12))
-    stage.serve(_prompt(200, 14))
-    stage.serve(_prompt(300, 15))
-    stage.serve((*_prompt(0, 10), 1), reuse="resident")
+    stage.serve(prompt_at(0, 10), claim=owned_claim("resident", Mode.HARD_PROTECTED, 10))
+    stage.serve(prompt_at(100, 12))
+    stage.serve(prompt_at(200, 14))
+    stage.serve(prompt_at(300, 15))
+    stage.serve((*prompt_at(0, 10), 1), reuse="resident")
     if engine.claims(OWNER):
         engine.release(OWNER, "resident")
-    stage.serve(_prompt(400, 24))
+    stage.serve(prompt_at(400, 24))
     engine.shutdown()
 
 
 def scattered(stage: Stage) -> None:
     """Blocks that lie in three spans are worth nothing to a claim on the beginning of their object."""
     engine = stage.engine(24)
-    prompt = _prompt(0, 18)
+    prompt = prompt_at(0, 18)
     for n, start in enumerate((3, 8, 13)):
         claim = make_claim(f"span-{n}", f"contiguous_range({start}, 4)", owner=OWNER)
         stage.serve(prompt, claim=claim, max_tokens=0 if n else 1)
-    stage.serve(_prompt(100, 12))
-    stage.serve(prompt, claim=_claim("leading", Mode.HARD_PROTECTED, 6), max_tokens=0)
+    stage.serve(prompt_at(100, 12))
+    stage.serve(prompt, claim=owned_claim("leading", Mode.HARD_PROTECTED, 6), max_tokens=0)
     engine.shutdown()
 
 
 def routed_reuse(stage: Stage) -> None:
     """Requests of a claim go to its worker; when that worker is gone its owner is told with the next request."""
     router = stage.router(24)
-    stage.serve(_prompt(0, 6), claim=_claim("session", Mode.ROUTED_REUSE, 6))
-    stage.serve(_prompt(10, 6), claim=_claim("other", Mode.ROUTED_REUSE, 6))
+    stage.serve(prompt_at(0, 6), claim=owned_claim("session", Mode.ROUTED_REUSE, 6))
+    stage.serve(prompt_at(10, 6), claim=owned_claim("other", Mode.ROUTED_REUSE, 6))
     for n in range(1, 4):
-        stage.serve((*_prompt(0, 6), n), reuse="session")
+        stage.serve((*prompt_at(0, 6), n), reuse="session")
     router.fail_worker("w1")
-    stage.serve((*_prompt(0, 6), 4), reuse="session")
-    stage.serve((*_prompt(10, 6), 1), reuse="other")
+    stage.serve((*prompt_at(0, 6), 4), reuse="session")
+    stage.serve((*prompt_at(10, 6), 1), reuse="other")
     router.shutdown()
 
 
