@@ -18,6 +18,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "audit": ("residentkv.cli.audit:audit", "Judge event traces against the contract, fail-closed."),
     "check": ("residentkv.cli.check:check", "Judge rows of descriptors, fail-closed."),
     "litmus": ("residentkv.cli.litmus:litmus", "Measure the capacity and materialization litmus on a runtime."),
+    "reference": ("residentkv.cli.reference:reference", "Run the reference runtime and write its traces."),
     "schema": ("residentkv.cli.schema:schema", "Print the JSON Schema of a file format."),
 }
 """Name of a command, where it is, and its line in the help."""
