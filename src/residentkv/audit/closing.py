@@ -67,8 +67,8 @@ def close_source(s: SourceState) -> SourceAudit:
             capacity.ADMISSION_MISSING,
             None,
             (s.unadmitted_seq,),
-            f"{s.source}/{s.epoch} reports admissions, and {s.unadmitted} served requests have none; the first of them "
-            f"ended at {s.seq(s.unadmitted_seq)}.",
+            f"{s.source}/{s.epoch} reports admissions, and {s.unadmitted} requests that used blocks have none; the "
+            f"first of them ended at {s.seq(s.unadmitted_seq)}.",
             missing="active_request_admitted",
         )
     opened = s.opened

@@ -8,8 +8,9 @@ import msgspec
 
 from residentkv.audit.closing import SourceAudit
 from residentkv.audit.model import AuditReport, ClaimResult, Finding, Profile, Rule, SourceResult, Verdict, worse
+from residentkv.audit.ranges import say
 from residentkv.audit.rules import acceptance, coverage, offload, sequence
-from residentkv.audit.workers import WorkerLedger, compare_ledgers
+from residentkv.audit.workers import Detail, WorkerLedger, compare_ledgers
 from residentkv.trace.codes import EMPTY
 
 
@@ -45,9 +46,7 @@ def report_of(part: Partial, *, path: str, sha256: str) -> AuditReport:
     findings += _doubled(part.sources)
     claims = [_voided(c, part.sources) for a in part.sources for c in a.claims]
     claims.sort(key=lambda c: (c.source, c.epoch, c.first_seq, c.owner_scope, c.claim_id, c.instance))
-    if len({a.result.run_id for a in part.sources}) > 1 and not any(
-        f.code == sequence.MIXED_RUNS.code for a in part.sources for f in a.result.findings
-    ):
+    if len({a.result.run_id for a in part.sources}) > 1:
         runs = ", ".join(sorted({a.result.run_id for a in part.sources})[:5])
         findings.append(_file_finding(sequence.MIXED_RUNS, f"The sources of the trace are of runs {runs}."))
     findings += _cross_check(part.sources)
@@ -214,8 +213,13 @@ def _cross_check(audits: Iterable[SourceAudit]) -> list[Finding]:
     return out
 
 
-def _result(detail: tuple[str, bool, int]) -> str:
-    return f"{detail[0]} that {'succeeded' if detail[1] else 'failed'} with {detail[2]} bytes"
+def _result(detail: Detail) -> str:
+    direction, success, nbytes, ok_pos, failed_pos, request_id, owner, claim_id = detail
+    named = f"claim {claim_id} of {owner}" if claim_id is not None else "no claim"
+    return (
+        f"{direction} for {request_id} and {named} that {'succeeded' if success else 'failed'} with {nbytes} bytes, "
+        f"good {say(ok_pos)}, failed {say(failed_pos)}"
+    )
 
 
 def _nothing_claimed(audits: Iterable[SourceAudit], unreadable: bool) -> Finding:

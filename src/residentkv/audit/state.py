@@ -227,6 +227,7 @@ class ClaimState:
         "owner_scope",
         "predicate",
         "predicate_text",
+        "primary_blurred",
         "primary_loss_seq",
         "primary_tier",
         "priority",
@@ -301,6 +302,7 @@ class ClaimState:
         self.lost_seq = -1
         self.lost_blurred = False
         self.primary_loss_seq = -1
+        self.primary_blurred = False
         self.blocked_seq = -1
         self.worker: tuple[str, int] | None = None
         self.worker_seq = -1

@@ -68,27 +68,25 @@ HANDLERS: dict[type[ev.Event], Handler] = {
 class Stepper:
     """Feeds events to the states of their (source, epoch), in the order in which they come."""
 
-    __slots__ = ("events", "run_id", "states")
+    __slots__ = ("events", "states")
 
     def __init__(self) -> None:
         self.states: dict[tuple[str, int], SourceState] = {}
-        self.run_id = ""
         self.events = 0
 
     def feed(self, events: Iterable[ev.Event]) -> None:
         """Step through events; may be called any number of times."""
         handlers = HANDLERS
-        run_id = self.run_id
         s: SourceState | None = None
-        source, epoch, count = "", -1, 0
+        source, run_id, epoch, count = "", "", -1, 0
         for e in events:
             count += 1
             if s is None or e.epoch != epoch or e.source != source:
                 s = self._state_of(e)
-                source, epoch, run_id = s.source, s.epoch, self.run_id
+                source, epoch, run_id = s.source, s.epoch, s.run_id
             seq = e.seq
             if seq != s.next_seq or e.mono_ns < s.mono_ns or e.run_id != run_id:
-                envelope.disorder(s, e, run_id)
+                envelope.disorder(s, e)
             s.next_seq = seq + 1
             s.last_seq = seq
             s.mono_ns = e.mono_ns
@@ -100,8 +98,6 @@ class Stepper:
         key = (e.source, e.epoch)
         s = self.states.get(key)
         if s is None:
-            if not self.states:
-                self.run_id = e.run_id
             s = self.states[key] = SourceState(e.source, e.epoch, e.run_id)
             envelope.begin(s, e)
         return s

@@ -6,10 +6,12 @@ count and an exclusive-or of digests a worker. Equal sums agree; for unequal one
 
 from __future__ import annotations
 
-Detail = tuple[str, bool, int]
-"""(direction, success, bytes) of one worker's part of a job."""
+from residentkv.trace.events import Ranges, TransferFinished
 
-MAX_DETAILS = 1 << 16
+Detail = tuple[str, bool, int, Ranges, Ranges, str, str | None, str | None]
+"""(direction, success, bytes, good and failed positions, request, owner, claim) of one worker's part of a job."""
+
+MAX_DETAILS = 1 << 12
 
 
 class WorkerLedger:
@@ -22,15 +24,16 @@ class WorkerLedger:
         self.details: dict[tuple[int, int], Detail] = {}
         self.places: dict[tuple[int, int], tuple[str, int, int]] = {}
 
-    def add(
-        self, job_id: int, worker: int, direction: str, success: bool, nbytes: int, place: tuple[str, int, int]
-    ) -> None:
-        """Enter one finished transfer; `place` is (source, epoch, seq) of the event that says so."""
+    def add(self, e: TransferFinished) -> None:
+        """Enter one finished transfer."""
+        worker = e.worker
+        key = (e.job_id, worker)
+        detail = (e.direction, e.success, e.bytes, e.ok_pos, e.failed_pos, e.request_id, e.owner_scope, e.claim_id)
         count, digest = self.sums.get(worker, (0, 0))
-        self.sums[worker] = (count + 1, digest ^ hash((job_id, worker, direction == "load", success, nbytes)))
+        self.sums[worker] = (count + 1, digest ^ hash((key, detail)))
         if len(self.details) < MAX_DETAILS:
-            self.details[job_id, worker] = (direction, success, nbytes)
-            self.places[job_id, worker] = place
+            self.details[key] = detail
+            self.places[key] = (e.source, e.epoch, e.seq)
 
     def absorb(self, other: WorkerLedger) -> None:
         """Add everything that another ledger holds; the order of absorbing does not matter for the sums."""

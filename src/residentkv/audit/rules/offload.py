@@ -98,7 +98,8 @@ WORKER_DISAGREES = Rule(
     code="RKV252",
     slug="worker-disagrees",
     title="The worker's own log says something else than the scheduler's",
-    checks="success, direction and bytes of every transfer in the logs of worker processes, joined by job and worker",
+    checks="success, direction, bytes, positions, request and claim of every transfer in the logs of worker processes, "
+    "joined by job and worker",
     why="the scheduler acted on a result that did not happen",
     contradicts=("offload_identity", "restore_before_reuse"),
     inconclusive_when="one side is missing although that worker writes a log",

@@ -112,6 +112,7 @@ def _drop(s: SourceState, block_hash: str, slot: Slot, seq: int) -> None:
         for c in watching:
             if slot[0] == c.primary_tier:
                 c.primary_loss_seq = seq
+                c.primary_blurred = c.primary_blurred or slot[1] == ANONYMOUS
             if not have:
                 _lose(c, slot, seq)
     if not have:

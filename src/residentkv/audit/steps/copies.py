@@ -281,4 +281,5 @@ def _readable_there(s: SourceState, c: ClaimState, e: ClaimReused) -> None:
                 (c.primary_loss_seq, e.seq),
                 f"{s.at(e)} reads in {e.tier}; no copy of position {gone[0]} (and {len(gone) - 1} more) lies there.",
                 missing="resident_claim_restored",
+                unknown=c.primary_blurred,
             )

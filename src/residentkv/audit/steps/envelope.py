@@ -52,10 +52,10 @@ def begin(s: SourceState, e: Event) -> None:
         )
 
 
-def disorder(s: SourceState, e: Event, run_id: str) -> None:
+def disorder(s: SourceState, e: Event) -> None:
     """The event does not fit its place: say why, and count everything after it as inconclusive."""
-    if e.run_id != run_id:
-        _break(s, e, sequence.MIXED_RUNS, f"{s.at(e)} is of run {e.run_id}; the trace began with run {run_id}.")
+    if e.run_id != s.run_id:
+        _break(s, e, sequence.MIXED_RUNS, f"{s.at(e)} is of run {e.run_id}; the source began with run {s.run_id}.")
     if s.closed:
         _break(s, e, sequence.EVENT_AFTER_CLOSE, f"{s.at(e)} comes after trace_closed at {s.seq(s.last_seq)}.")
     elif e.seq > s.next_seq:

@@ -145,7 +145,7 @@ def on_terminated(s: SourceState, e: RequestTerminated) -> None:
         del s.recent[next(iter(s.recent))]
     word = finish_word(e.finish_status)
     served = word in SERVED
-    if served and r.admitted_seq < 0:
+    if r.admitted_seq < 0 and (served or r.loads is not None):
         s.unadmitted += 1
         if s.unadmitted_seq < 0:
             s.unadmitted_seq = e.seq

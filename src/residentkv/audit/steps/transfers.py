@@ -148,7 +148,7 @@ def on_transfer_finished(s: SourceState, e: TransferFinished) -> None:
     if job is None or job.finished_seq >= 0:
         _no_open_job(s, e, job)
         return
-    s.learned.add(e.job_id, e.worker, e.direction, e.success, e.bytes, (s.source, s.epoch, e.seq))
+    s.learned.add(e)
     key = job.key
     if (
         e.direction != job.direction
@@ -277,7 +277,7 @@ def _finish(s: SourceState, e: TransferFinished, job: JobState) -> None:
 
 def _no_open_job(s: SourceState, e: TransferFinished, job: JobState | None) -> None:
     if job is None and not s.authoritative:
-        s.said.add(e.job_id, e.worker, e.direction, e.success, e.bytes, (s.source, s.epoch, e.seq))
+        s.said.add(e)
         return
     c = job.claim if job is not None else s.claims.get((e.owner_scope or "", e.claim_id or ""))
     if job is None and c is not None and c.stored is not None:
