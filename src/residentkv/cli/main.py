@@ -17,8 +17,10 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "anchors": ("residentkv.cli.anchors:anchors", "Write, verify, compare and fetch anchors."),
     "audit": ("residentkv.cli.audit:audit", "Judge event traces against the contract, fail-closed."),
     "check": ("residentkv.cli.check:check", "Judge rows of descriptors, fail-closed."),
+    "demo": ("residentkv.cli.demo:demo", "Everything once on the reference runtime, from descriptors to verdicts."),
     "litmus": ("residentkv.cli.litmus:litmus", "Measure the capacity and materialization litmus on a runtime."),
     "reference": ("residentkv.cli.reference:reference", "Run the reference runtime and write its traces."),
+    "witness": ("residentkv.cli.witness:witness", "Run scenarios on a real vLLM and judge their traces."),
     "schema": ("residentkv.cli.schema:schema", "Print the JSON Schema of a file format."),
 }
 """Name of a command, where it is, and its line in the help."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from residentkv.audit.model import AuditReport, ClaimResult, Finding, Profile, Verdict
 from residentkv.report.plain import escape_controls
 
-WIDTH = 110
+WIDTH = 79
 MAX_CLAIMS = 12
 CAVEAT = (
     "A conforming audit says that these events keep the contract. It does not say that the events are true, that "
