@@ -8,6 +8,8 @@ from pathlib import Path
 import residentkv
 
 ROOT = Path(residentkv.__file__).parent
+DATA = Path("suite", "cases")
+"""Sources of made-up runtimes that descriptors of the suite anchor into; nothing imports them."""
 
 ALLOWED = {
     "errors": set(),
@@ -88,4 +90,5 @@ def test_every_part_is_in_the_table():
 
 def test_folders_are_at_most_two_deep():
     """A newcomer finds the way: package/part/part, no deeper."""
-    assert [p for p in ROOT.rglob("*.py") if len(p.relative_to(ROOT).parts) > 3] == []
+    rel = [p.relative_to(ROOT) for p in ROOT.rglob("*.py")]
+    assert [p for p in rel if len(p.parts) > 3 and not p.is_relative_to(DATA)] == []

@@ -1,0 +1,13 @@
+"""Blocks that are held for another worker to read."""
+
+from __future__ import annotations
+
+
+class Leases:
+    """A lease protects a transfer, not what is transferred."""
+
+    def on_read(self, lease):
+        """A consumer has read the blocks."""
+        lease.readers_left -= 1
+        if lease.readers_left == 0:
+            self.free(lease.blocks)
