@@ -33,7 +33,7 @@ $(VLLM_STAMP): envs/vllm.lock
 	touch $@
 
 env-vllm: setup $(VLLM_STAMP)
-	$(BIN)/residentkv witness prepare
+	$(BIN)/residentkv witness --prepare
 
 envs: env-vllm
 

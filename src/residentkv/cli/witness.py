@@ -1,0 +1,128 @@
+"""`residentkv witness`: real vLLM runs, their traces audited, the verdicts in a table."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from residentkv.audit.confirm import write_evidence
+from residentkv.cli.audit import exit_code_of
+from residentkv.errors import EXIT_PASS, EXIT_VIOLATED, UsageError
+from residentkv.files import replace_file
+from residentkv.report.audits import audit_document
+from residentkv.report.documents import json_text
+from residentkv.witness.driver import perform, plan_runs, prepare_model
+from residentkv.witness.judge import RunResult, judge_run
+from residentkv.witness.scenarios import SCENARIOS, Scenario
+from residentkv.witness.table import ScenarioSummary, render_markdown, summarize
+
+
+@click.command()
+@click.option("--scenario", "names", multiple=True, help="A scenario to run; may be given several times.")
+@click.option("--all", "everything", is_flag=True, help="Run every scenario.")
+@click.option("--list", "listing", is_flag=True, help="List the scenarios and end.")
+@click.option("--prepare", is_flag=True, help="Prepare the model that the runs use and end.")
+@click.option(
+    "--repeat", type=click.IntRange(min=1), help="Repetitions at most; default: the scenario's own."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("out/witness"), help="Folder for all files."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the aggregate as JSON.")
+def witness(
+    names: tuple[str, ...],
+    everything: bool,
+    listing: bool,
+    prepare: bool,
+    repeat: int | None,
+    out: Path,
+    as_json: bool,
+) -> int:
+    """Run scenarios on a real, unmodified vLLM and judge them from their traces.
+
+    Needs an environment with vLLM ('make env-vllm'). Runs that are done are kept, so an interrupted call can be
+    repeated. Exit 0 when every run shows what its scenario expects, 10 when one does not.
+    """
+    if listing:
+        for s in SCENARIOS.values():
+            click.echo(f"{s.name:32} {s.title}")
+        return EXIT_PASS
+    if prepare:
+        click.echo(prepare_model())
+        return EXIT_PASS
+    scenarios = list(SCENARIOS.values()) if everything else [find_scenario(n) for n in names]
+    if not scenarios:
+        raise UsageError("nothing to run: name a --scenario, or --all; --list shows them")
+    console = Console(stderr=True, markup=False, highlight=False, emoji=False)
+    todo = plan_runs(scenarios, out, repeat=repeat)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        total = sum(1 + bool(r.scenario.same or r.scenario.differ) for r in todo)
+        task = bar.add_task("engine runs", total=total)
+        perform(todo, out, progress=lambda line: bar.update(task, advance=1, description=line.split()[-1]))
+    results = [r for s in scenarios for r in judge_scenario(s, out)]
+    summaries = summarize(results)
+    replace_file(out / "summary.json", msgspec.json.format(msgspec.json.encode(summaries), indent=1) + b"\n")
+    replace_file(out / "summary.md", render_markdown(summaries).encode())
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(summaries), indent=1).decode())
+    else:
+        print_summary(summaries, results)
+        click.echo(f"files: {out}")
+    return EXIT_PASS if all(r.passed for r in results) else EXIT_VIOLATED
+
+
+def find_scenario(name: str) -> Scenario:
+    """Return a scenario by name.
+
+    Raises:
+        UsageError: there is none; the message names the nearest.
+    """
+    if name not in SCENARIOS:
+        near = difflib.get_close_matches(name, SCENARIOS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"unknown scenario {name[:60]!r}, expected one of {', '.join(SCENARIOS)}{hint}")
+    return SCENARIOS[name]
+
+
+def judge_scenario(scenario: Scenario, out: Path) -> list[RunResult]:
+    """Judge every run of a scenario that lies in `out`; write audit, verdict and evidence beside its trace."""
+    results = []
+    for folder in sorted(p for p in (out / scenario.name).glob("[0-9]*") if p.is_dir()):
+        result, report = judge_run(scenario, folder)
+        replace_file(folder / "result.json", msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+        if report is not None:
+            code = exit_code_of([report], missing=False)
+            replace_file(folder / "audit.json", json_text(audit_document([report], code)).encode() + b"\n")
+            write_evidence(folder / "evidence.json", [report])
+        results.append(result)
+    return results
+
+
+def print_summary(summaries: list[ScenarioSummary], results: list[RunResult]) -> None:
+    """Print the aggregate, then every expectation that was not met."""
+    table = Table(title=None, box=None, pad_edge=False)
+    for name in ("scenario", "runs", "as exp.", "observ.", "outcome", "audit", "refusal us"):
+        table.add_column(name, justify="left" if name in ("scenario", "audit") else "right")
+    for s in summaries:
+        refusal = s.failed_transfer_to_refusal_median_us
+        table.add_row(
+            s.scenario,
+            str(s.runs),
+            str(s.passed),
+            str(s.observation),
+            str(s.failure_outcome),
+            ", ".join(f"{n} {v}" for v, n in s.verdicts.items()),
+            "-" if refusal is None else f"{refusal:.0f}",
+        )
+    Console(markup=False, highlight=False, emoji=False).print(table)
+    for result in results:
+        for check in result.checks:
+            if not check.passed:
+                click.echo(f"NOT AS EXPECTED {result.run_id}: {check.name}; found {check.found}")

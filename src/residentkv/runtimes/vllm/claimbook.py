@@ -1,0 +1,368 @@
+"""The claims of one engine incarnation: decisions, every step of the lifecycle, and the event that tells it.
+
+No vLLM here: what lies where is asked through `CopyView`. All of it runs in the scheduler's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Protocol
+
+from residentkv.claims.arbiter import Arbiter, ArbiterPolicy, ClaimDecision, Verdict
+from residentkv.claims.ledger import ClaimLedger, ClaimRecord, Key
+from residentkv.claims.lifecycle import OPEN, State, Step
+from residentkv.claims.model import ClaimRequest, ResidentClaim
+from residentkv.claims.modes import Mode
+from residentkv.claims.predicates import Ranges, normalize_ranges, ranges_of
+from residentkv.runtimes.vllm.eventlog import EventLog
+from residentkv.trace import events as ev
+
+PRIMARY = "primary"
+TIER = "cpu"
+
+TierKey = bytes
+
+
+class CopyView(Protocol):
+    """Where copies of blocks lie at this moment."""
+
+    def in_primary(self, block_hash: bytes) -> bool:
+        """Tell whether the primary tier would find this block."""
+
+    def in_tier(self, key: TierKey) -> bool:
+        """Tell whether the second tier would give this block back now."""
+
+    def kept(self, key: TierKey) -> bool:
+        """Tell whether the second tier has a copy of this block, ready or on its way."""
+
+    def tier_rows(self) -> int:
+        """Return how many blocks the second tier can hold."""
+
+    def hold(self, keys: Collection[TierKey]) -> None:
+        """Keep these blocks in the second tier from eviction, once stored."""
+
+    def let_go(self, keys: Collection[TierKey]) -> None:
+        """Undo one `hold`."""
+
+    def held_with(self, keys: Collection[TierKey]) -> int:
+        """Return how many blocks would be held if these were held as well."""
+
+
+class ClaimTrack:
+    """One submission of a claim and what the runtime knows about its object."""
+
+    __slots__ = ("hashes", "keys", "object_blocks", "offload_pos", "record", "store_jobs")
+
+    def __init__(self, record: ClaimRecord, hashes: Sequence[bytes], keys: Sequence[TierKey]) -> None:
+        self.record = record
+        self.hashes = tuple(hashes)
+        self.keys = tuple(keys)
+        self.object_blocks = len(self.keys)
+        self.store_jobs: dict[TierKey, int] = {}
+        """Finished store jobs of this claim by key; a key leaves when its copy does."""
+        self.offload_pos: Ranges = ()
+
+    @property
+    def claim(self) -> ResidentClaim:
+        """The claim as bound at acceptance."""
+        return self.record.claim
+
+    @property
+    def open(self) -> bool:
+        """Whether the promise stands."""
+        return self.record.state in OPEN
+
+    @property
+    def restores(self) -> bool:
+        """Whether the claim promises restoration from the second tier."""
+        return self.record.mode is Mode.OFFLOADABLE
+
+    def needed(self) -> tuple[int, int]:
+        """Return (start, end) of the positions that the predicate needs."""
+        start, count = self.claim.predicate.needed(self.object_blocks)
+        return start, start + count
+
+
+class ClaimBook:
+    """Decides about claims, steps them and writes the events; every claim event of the plugin is written here."""
+
+    def __init__(self, log: EventLog, view: CopyView, *, usable_blocks: int, policy: ArbiterPolicy) -> None:
+        self.log = log
+        self.view = view
+        self.ledger = ClaimLedger()
+        self.arbiter = Arbiter(self.ledger, usable_blocks=usable_blocks, policy=policy)
+        self.refuses_all: tuple[str, str] | None = None
+        """(reason, detail) when no claim can be accepted at all."""
+        self._tracks: dict[Key, ClaimTrack] = {}
+
+    def __iter__(self) -> Iterator[ClaimTrack]:
+        return iter(list(self._tracks.values()))
+
+    def find(self, owner_scope: str, claim_id: str) -> ClaimTrack | None:
+        """Return the open claim of this name, its term checked now."""
+        track = self._tracks.get((owner_scope, claim_id))
+        return track if track is not None and self.alive(track) else None
+
+    def decide(
+        self,
+        claim: ResidentClaim,
+        hashes: Sequence[bytes],
+        keys: Sequence[TierKey],
+        request_id: str,
+        refused: tuple[str, str] | None = None,
+    ) -> tuple[ClaimDecision, ClaimTrack | None]:
+        """Answer a new claim, write the decision and, when it is accepted, keep it.
+
+        `refused` is (reason, detail) when the request that carries the claim rules it out.
+        """
+        decision = self._decide(claim, keys, refused)
+        record = self.ledger.submit(claim)
+        track = ClaimTrack(record, hashes, keys)
+        now_ns = self.log.now_ns()
+        protected_blocks = self.ledger.protected_blocks
+        if decision.verdict not in (Verdict.ACCEPTED, Verdict.CLIPPED):
+            self.ledger.step(record, Step.REJECT)
+            self.ledger.forget(claim.key)
+            self._emit(
+                ev.ClaimRejected,
+                track,
+                request_id,
+                mode=claim.mode.value,
+                reason=decision.reason,
+                detail=decision.detail,
+            )
+            return decision, None
+        clipped = decision.verdict is Verdict.CLIPPED
+        if clipped:
+            self.ledger.clip(record, decision.mode)
+        self.ledger.step(record, Step.CLIP if clipped else Step.ACCEPT, now_ns=now_ns)
+        self._tracks[claim.key] = track
+        if track.restores:
+            self.view.hold(track.keys)
+        with self.log.at(now_ns):
+            self._emit(
+                ev.ClaimAccepted,
+                track,
+                request_id,
+                decision=decision.verdict.value,
+                clipped_from=(f"mode:{claim.mode.value}",) if clipped else (),
+                mode=record.mode.value,
+                on_restore_failure=claim.on_restore_failure.value,
+                footprint_blocks=claim.footprint_blocks,
+                priority=claim.priority,
+                revision=claim.revision,
+                ttl_s=claim.ttl_s,
+                deadline_ns=record.deadline_ns,
+                protected_blocks=protected_blocks,
+                usable_blocks=self.arbiter.usable_blocks,
+            )
+        return decision, track
+
+    def _decide(self, claim: ResidentClaim, keys: Sequence[TierKey], refused: tuple[str, str] | None) -> ClaimDecision:
+        arbiter = self.arbiter
+        if self.log.failure is not None:
+            return self._no(claim, "event_log_failed", "the event log is broken, so no outcome could be told")
+        if self.refuses_all is not None or refused is not None:
+            return self._no(claim, *(self.refuses_all or refused or ()))
+        if claim.predicate.sidecars:
+            return self._no(claim, "sidecars_unsupported", "this engine keeps no state beside KV blocks for a claim")
+        decision = arbiter.decide_claim(claim, object_blocks=len(keys))
+        if decision.verdict is Verdict.ACCEPTED and claim.mode is Mode.OFFLOADABLE:
+            held, rows = self.view.held_with(keys), self.view.tier_rows()
+            if held > rows:
+                reason, detail = "tier_capacity", f"{held} blocks would be held, the second tier has {rows}"
+                if arbiter.policy.clip_to is not None:
+                    return self._no(claim, reason, detail, Verdict.CLIPPED, arbiter.policy.clip_to)
+                return self._no(claim, reason, detail)
+        return decision
+
+    def _no(
+        self,
+        claim: ResidentClaim,
+        reason: str,
+        detail: str,
+        verdict: Verdict = Verdict.REJECTED,
+        mode: Mode | None = None,
+    ) -> ClaimDecision:
+        return ClaimDecision(
+            verdict=verdict,
+            mode=mode or claim.mode,
+            reason=reason,
+            detail=detail,
+            protected_blocks=self.ledger.protected_blocks,
+            usable_blocks=self.arbiter.usable_blocks,
+        )
+
+    def reject_unbound(self, request: ClaimRequest, computed: dict[str, str], request_id: str, why: str) -> None:
+        """Write the rejection of a claim whose stated identity differs from what the runtime computed."""
+        self.log.emit(
+            ev.ClaimRejected,
+            claim_id=request.claim_id,
+            owner_scope=request.owner_scope,
+            **computed,
+            predicate=request.predicate,
+            request_id=request_id,
+            generation=0,
+            mode=request.mode,
+            reason="identity_differs",
+            detail=why,
+        )
+
+    # --- where the copies are ---
+
+    def primary_pos(self, track: ClaimTrack, limit_blocks: int) -> Ranges:
+        """Return the positions below `limit_blocks` that the primary tier would find."""
+        limit = min(limit_blocks, track.object_blocks)
+        return ranges_of(p for p in range(limit) if self.view.in_primary(track.hashes[p]))
+
+    def tier_pos(self, track: ClaimTrack) -> Ranges:
+        """Return the positions that the second tier would give back, stored by this claim's own jobs."""
+        return ranges_of(p for p, key in enumerate(track.keys) if key in track.store_jobs and self.view.in_tier(key))
+
+    def own_stores_missing(self, track: ClaimTrack) -> bool:
+        """Tell whether some block of the claim is not yet in the second tier by a store of its own."""
+        return track.open and track.restores and len(track.store_jobs) < len(track.keys)
+
+    # --- steps ---
+
+    def alive(self, track: ClaimTrack) -> bool:
+        """Tell whether the promise stands now; a claim whose term has ended expires here, before any read."""
+        deadline_ns = track.record.deadline_ns
+        if track.open and deadline_ns is not None:
+            now_ns = self.log.now_ns()
+            if now_ns >= deadline_ns:
+                self.expire(track, now_ns)
+        return track.open
+
+    def expire_due(self) -> None:
+        """End every claim whose term is over."""
+        now_ns = self.log.now_ns()
+        for record in self.ledger.due(now_ns):
+            track = self._tracks.get(record.claim.key)
+            if track is not None and track.open:
+                self.expire(track, now_ns)
+
+    def materialize(self, track: ClaimTrack, limit_blocks: int, request_id: str) -> bool:
+        """Materialize the claim if its predicate holds over what the primary tier would find; tell whether it did."""
+        if track.record.state is not State.ACCEPTED or not self.alive(track):
+            return False
+        have = self.primary_pos(track, limit_blocks)
+        if not track.claim.predicate.holds(have, track.object_blocks):
+            return False
+        self.ledger.step(track.record, Step.MATERIALIZE)
+        self._emit(
+            ev.ClaimMaterialized,
+            track,
+            request_id,
+            tier=PRIMARY,
+            retrievable_pos=have,
+            object_blocks=track.object_blocks,
+            footprint_blocks=track.claim.footprint_blocks,
+            block_hashes=(),
+        )
+        return True
+
+    def offload(self, track: ClaimTrack, request_id: str) -> bool:
+        """Say what the second tier can give back if that is enough and is news; tell whether it was said."""
+        state = track.record.state
+        if not track.restores or state in (State.ACCEPTED, State.RESTORE_REQUIRED) or not self.alive(track):
+            return False
+        have = self.tier_pos(track)
+        if not track.claim.predicate.holds(have, track.object_blocks):
+            return False
+        if state is State.OFFLOADED and have == track.offload_pos:
+            return False
+        self.ledger.step(track.record, Step.OFFLOAD)
+        track.offload_pos = have
+        self._emit(
+            ev.ClaimOffloaded,
+            track,
+            request_id,
+            tier_from=PRIMARY,
+            tier_to=TIER,
+            retrievable_pos=have,
+            job_ids=tuple(sorted(set(track.store_jobs.values()))),
+        )
+        return True
+
+    def require_restore(self, track: ClaimTrack, required: Ranges, request_id: str) -> None:
+        """Begin a restore cycle."""
+        self.ledger.step(track.record, Step.REQUIRE_RESTORE)
+        self._emit(ev.ClaimRestoreRequired, track, request_id, tier_from=TIER, tier_to=PRIMARY, required_pos=required)
+
+    def restored(self, track: ClaimTrack, pos: Ranges, job_id: int, request_id: str) -> None:
+        """End a restore cycle well."""
+        self.ledger.step(track.record, Step.RESTORE)
+        self._emit(
+            ev.ClaimRestored,
+            track,
+            request_id,
+            job_id=job_id,
+            tier_from=TIER,
+            tier_to=PRIMARY,
+            retrievable_pos=self.clip(track, pos),
+        )
+
+    def fail_restore(self, track: ClaimTrack, failed: Ranges, job_id: int | None, reason: str, request_id: str) -> None:
+        """End a restore cycle badly, in the connector's word; the scheduler's word follows."""
+        self.ledger.step(track.record, Step.FAIL_RESTORE)
+        self._emit(
+            ev.ClaimRestorationFailed,
+            track,
+            request_id,
+            job_id=job_id,
+            reason=reason,
+            failed_pos=failed,
+            outcome_claim_id=track.claim.claim_id,
+            blocking_claim_ids=(track.claim.claim_id,),
+        )
+
+    def tell(self, kind: type[ev.ClaimEvent], track: ClaimTrack, request_id: str, **fields: Any) -> None:
+        """Write an event of an open claim that steps nothing."""
+        self._emit(kind, track, request_id, **fields)
+
+    def demote(self, track: ClaimTrack, reason: str, request_id: str | None = None) -> None:
+        """Withdraw the promise with notice."""
+        self._end(track, Step.DEMOTE, ev.ClaimDemoted, request_id, reason=reason)
+
+    def harm(self, track: ClaimTrack, lost: Ranges, reason: str, request_id: str | None = None) -> None:
+        """Say that the promise is broken."""
+        self._end(track, Step.HARM, ev.ClaimHarmed, request_id, reason=reason, lost_pos=self.clip(track, lost))
+
+    def release(self, track: ClaimTrack, released_by: str, reason: str, request_id: str | None = None) -> None:
+        """Let the claim go."""
+        self._end(track, Step.RELEASE, ev.ClaimReleased, request_id, released_by=released_by, reason=reason)
+
+    def expire(self, track: ClaimTrack, now_ns: int) -> None:
+        """End the claim because its term is over at `now_ns`."""
+        with self.log.at(now_ns):
+            self._end(track, Step.EXPIRE, ev.ClaimExpired, None, deadline_ns=track.record.deadline_ns)
+
+    def clip(self, track: ClaimTrack, pos: Ranges) -> Ranges:
+        """Cut positions to those of the claimed object."""
+        return normalize_ranges((lo, min(hi, track.object_blocks)) for lo, hi in pos)
+
+    def _end(
+        self, track: ClaimTrack, step: Step, kind: type[ev.ClaimEvent], request_id: str | None, **fields: Any
+    ) -> None:
+        self.ledger.step(track.record, step)
+        self._emit(kind, track, request_id, outcome_claim_id=track.claim.claim_id, **fields)
+        if track.restores:
+            self.view.let_go(track.keys)
+        self.ledger.forget(track.claim.key)
+        del self._tracks[track.claim.key]
+
+    def _emit(self, kind: type[ev.ClaimEvent], track: ClaimTrack, request_id: str | None, **fields: Any) -> None:
+        claim = track.claim
+        self.log.emit(
+            kind,
+            claim_id=claim.claim_id,
+            owner_scope=claim.owner_scope,
+            object_id=claim.object_id,
+            token_map_id=claim.token_map_id,
+            cache_identity=claim.cache_identity,
+            predicate=str(claim.predicate),
+            request_id=request_id,
+            generation=track.record.generation,
+            **fields,
+        )

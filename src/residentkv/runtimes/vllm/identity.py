@@ -1,0 +1,51 @@
+"""Who the blocks are: the cache identity as this engine computes it, and the keys of a prompt's blocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from vllm.v1.kv_offload.base import make_offload_key
+
+from residentkv.claims.model import CacheIdentity
+from residentkv.runtimes.vllm.options import PluginOptions
+
+
+class EngineIdentity:
+    """What is the same for all requests of one engine; cache salt and LoRA adapter differ a request."""
+
+    def __init__(self, vllm_config: Any, options: PluginOptions, block_tokens: int) -> None:
+        model, cache = vllm_config.model_config, vllm_config.cache_config
+        dtype = model.dtype if cache.cache_dtype == "auto" else cache.cache_dtype
+        self._common = CacheIdentity(
+            model=str(model.model),
+            model_revision=str(options.model_revision or model.revision or "unrecorded"),
+            weights_epoch=options.weights_epoch,
+            tokenizer=f"{model.tokenizer}@{model.tokenizer_revision or 'unrecorded'}",
+            kv_dtype=str(dtype).removeprefix("torch."),
+            kv_layout=str(cache.kv_cache_layout),
+            block_size_tokens=block_tokens,
+        )
+        self._digests: dict[tuple[str | None, str | None], str] = {}
+
+    def digest(self, request: Any) -> str:
+        """Return the cache identity of a request's blocks."""
+        lora = request.lora_request
+        variant = (request.cache_salt, f"{lora.lora_name}#{lora.lora_int_id}" if lora is not None else None)
+        known = self._digests.get(variant)
+        if known is None:
+            whole = msgspec.structs.replace(self._common, cache_salt=variant[0], lora_adapter=variant[1])
+            known = whole.digest()
+            if len(self._digests) >= 4096:
+                self._digests.clear()
+            self._digests[variant] = known
+        return known
+
+
+def block_keys(request: Any, group_id: int, hashes_per_block: int, first: int = 0) -> list[tuple[bytes, bytes]]:
+    """Return (block hash, tier key) of the full blocks of a request from block `first` on."""
+    hashes = request.block_hashes
+    return [
+        (bytes(hashes[i]), bytes(make_offload_key(hashes[i], group_id)))
+        for i in range((first + 1) * hashes_per_block - 1, len(hashes), hashes_per_block)
+    ]

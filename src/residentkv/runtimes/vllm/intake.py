@@ -1,0 +1,282 @@
+"""From what a client sent to a decision about its claim; everything is checked before anything else happens."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from residentkv.claims.arbiter import Verdict
+from residentkv.claims.lifecycle import OPEN
+from residentkv.claims.model import ClaimRequest, bind_claim, decode_claim_request, token_map_digest
+from residentkv.claims.predicates import parse_predicate
+from residentkv.errors import ResidentKVError
+from residentkv.runtimes.vllm.claimbook import ClaimBook, ClaimTrack, TierKey
+from residentkv.trace import events as ev
+
+CLAIM_PARAM = "resident_claim"
+RELEASE_PARAM = "resident_claim_release"
+
+
+class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine knows about a new request; `token_ids` is None when the prompt is not only tokens.
+
+    `hashes` and `keys` name the full blocks of the prompt, in order. `unreadable` says why the request cannot read
+    cached blocks in full, if so.
+    """
+
+    request_id: str
+    params: Mapping[str, Any]
+    token_ids: Sequence[int] | None
+    prompt_tokens: int
+    block_tokens: int
+    hashes: Sequence[bytes]
+    keys: Sequence[TierKey]
+    cache_identity: str
+    unreadable: str | None = None
+
+
+class Intake(msgspec.Struct, kw_only=True):
+    """The answer: the claim that the request acts for, if any, and what the client is told."""
+
+    track: ClaimTrack | None = None
+    reply: dict[str, Any] | None = None
+    releases: list[dict[str, Any]] = msgspec.field(default_factory=list)
+
+
+def read_release(raw: object) -> list[tuple[str, str]]:
+    """Read (owner_scope, claim_id) pairs to be released: one object or a list of them.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    items = raw if isinstance(raw, list) else [raw]
+    out = []
+    for item in items:
+        if not isinstance(item, dict) or set(item) != {"claim_id", "owner_scope"}:
+            raise ValueError(f"{RELEASE_PARAM}: expected claim_id and owner_scope, found {str(item)[:80]}")
+        if not all(isinstance(v, str) and v for v in item.values()):
+            raise ValueError(f"{RELEASE_PARAM}: claim_id and owner_scope must be non-empty strings")
+        out.append((item["owner_scope"], item["claim_id"]))
+    return out
+
+
+def take_in(book: ClaimBook, facts: RequestFacts) -> Intake:
+    """Announce the request, carry out its releases and decide about its claim, in this order."""
+    raw = facts.params.get(CLAIM_PARAM)
+    request: ClaimRequest | None = None
+    why = ""
+    if raw is not None:
+        try:
+            request = decode_claim_request(raw)
+        except ResidentKVError as e:
+            why = str(e)
+    named = _named(raw) if raw is not None else None
+    object_blocks = _object_blocks(request, facts)
+    token_map = token_map_digest((facts.token_ids or ())[: object_blocks * facts.block_tokens])
+    computed = {
+        "object_id": _object_id(facts.cache_identity, token_map),
+        "token_map_id": token_map,
+        "cache_identity": facts.cache_identity,
+    }
+    existing = book.find(named[0], named[1]) if named is not None else None
+    conflict = ""
+    if existing is not None and request is not None:
+        conflict = _conflict(existing, request, facts)
+    joins = named is not None and not conflict and not (existing is not None and request is None)
+    if facts.unreadable and existing is not None:
+        joins, conflict = False, facts.unreadable
+    book.log.emit(
+        ev.RequestInitialized,
+        request_id=facts.request_id,
+        claim_id=named[1] if joins and named is not None else None,
+        owner_scope=named[0] if joins and named is not None else None,
+        prompt_tokens=facts.prompt_tokens,
+    )
+    intake = Intake(releases=_release(book, facts))
+    if raw is None:
+        return intake
+    if request is None or named is None:
+        intake.reply = _reply(named, "rejected", "claim_invalid", why, computed)
+        if named is not None and existing is None:
+            _reject_raw(book, raw, named, computed, facts.request_id, why)
+        else:
+            _remark(book, "resident_claim_invalid", facts.request_id)
+        return intake
+    existing = book.find(*named)  # It may just have been released.
+    if existing is not None:
+        if conflict:
+            intake.reply = _reply(named, "rejected", "claim_id_in_use", conflict, {})
+            _remark(book, "resident_claim_conflict", facts.request_id)
+            return intake
+        intake.track = existing
+        intake.reply = describe(existing) | {"decision": "joined"}
+        return intake
+    _decide_new(book, facts, request, computed, object_blocks, intake)
+    return intake
+
+
+def describe(track: ClaimTrack) -> dict[str, Any]:
+    """Say what a client may know about its own claim."""
+    claim = track.claim
+    return {
+        "claim_id": claim.claim_id,
+        "owner_scope": claim.owner_scope,
+        "object_id": claim.object_id,
+        "token_map_id": claim.token_map_id,
+        "cache_identity": claim.cache_identity,
+        "predicate": str(claim.predicate),
+        "mode": track.record.mode.value,
+        "state": track.record.state.value,
+        "footprint_blocks": claim.footprint_blocks,
+        "generation": track.record.generation,
+    }
+
+
+def _decide_new(
+    book: ClaimBook,
+    facts: RequestFacts,
+    request: ClaimRequest,
+    computed: dict[str, str],
+    object_blocks: int,
+    intake: Intake,
+) -> None:
+    named = (request.owner_scope, request.claim_id)
+    try:
+        claim = bind_claim(request, footprint_blocks=max(object_blocks, 1), **computed)
+    except ResidentKVError as e:
+        book.reject_unbound(request, computed, facts.request_id, str(e))
+        intake.reply = _reply(named, "rejected", "identity_differs", str(e), computed)
+        return
+    decision, track = book.decide(
+        claim, facts.hashes[:object_blocks], facts.keys[:object_blocks], facts.request_id, _unclaimable(facts)
+    )
+    intake.track = track
+    if track is None:
+        intake.reply = _reply(named, "rejected", decision.reason, decision.detail, computed)
+        return
+    intake.reply = describe(track) | {
+        "decision": decision.verdict.value,
+        "reason": decision.reason,
+        "detail": decision.detail,
+    }
+    if decision.verdict is Verdict.CLIPPED:
+        intake.reply["clipped_from"] = claim.mode.value
+
+
+def _unclaimable(facts: RequestFacts) -> tuple[str, str] | None:
+    if facts.token_ids is None:
+        return "prompt_not_tokens", "the object of a claim is named by token ids, and this prompt has other input"
+    if not facts.keys:
+        return "object_empty", f"the prompt fills no block of {facts.block_tokens} tokens"
+    if facts.unreadable:
+        return "request_reads_no_cache", facts.unreadable
+    return None
+
+
+def _object_blocks(request: ClaimRequest | None, facts: RequestFacts) -> int:
+    """Return how many leading blocks the claim is about: as many as its footprint says, else all full ones."""
+    full = len(facts.keys)
+    if request is not None and request.footprint_blocks is not None:
+        return min(request.footprint_blocks, full)
+    return full
+
+
+def _object_id(cache_identity: str, token_map: str) -> str:
+    return "kv:" + hashlib.sha256(f"{cache_identity}\n{token_map}".encode()).hexdigest()[:32]
+
+
+def _conflict(track: ClaimTrack, request: ClaimRequest, facts: RequestFacts) -> str:
+    """Say why a request may not act for an open claim of the same name, or return an empty string."""
+    claim = track.claim
+    tokens = (facts.token_ids or ())[: track.object_blocks * facts.block_tokens]
+    if facts.cache_identity != claim.cache_identity:
+        return "the claim is open for another cache identity"
+    if tuple(facts.hashes[: track.object_blocks]) != track.hashes or token_map_digest(tokens) != claim.token_map_id:
+        return "the claim is open for other tokens; release it, or use another claim_id"
+    for name in ("object_id", "token_map_id", "cache_identity", "footprint_blocks"):
+        stated = getattr(request, name)
+        if stated is not None and stated != getattr(claim, name):
+            return f"{name} differs from that of the open claim"
+    for name, value in (
+        ("predicate", parse_predicate(request.predicate) == claim.predicate),
+        ("mode", request.mode == claim.mode.value),
+        ("on_restore_failure", request.on_restore_failure == claim.on_restore_failure.value),
+    ):
+        if not value:
+            return f"{name} differs from that of the open claim; a promise is not changed by reusing it"
+    return ""
+
+
+def _named(raw: object) -> tuple[str, str] | None:
+    """Return (owner_scope, claim_id) of a raw claim if it has names at all, so that its rejection can be told."""
+    if not isinstance(raw, dict):
+        return None
+    owner_scope, claim_id = raw.get("owner_scope"), raw.get("claim_id")
+    if not isinstance(owner_scope, str) or not isinstance(claim_id, str):
+        return None
+    return (owner_scope, claim_id) if 0 < len(owner_scope) <= 256 and 0 < len(claim_id) <= 256 else None
+
+
+def _reject_raw(
+    book: ClaimBook, raw: object, named: tuple[str, str], computed: dict[str, str], request_id: str, why: str
+) -> None:
+    fields = raw if isinstance(raw, dict) else {}
+
+    def word(name: str) -> str:
+        value = fields.get(name)
+        return value[:256] if isinstance(value, str) and value else "unreadable"
+
+    book.log.emit(
+        ev.ClaimRejected,
+        claim_id=named[1],
+        owner_scope=named[0],
+        **computed,
+        predicate=word("predicate"),
+        request_id=request_id,
+        generation=0,
+        mode=word("mode"),
+        reason="claim_invalid",
+        detail=why,
+    )
+
+
+def _reply(
+    named: tuple[str, str] | None, decision: str, reason: str, detail: str, computed: dict[str, str]
+) -> dict[str, Any]:
+    out: dict[str, Any] = {"decision": decision, "reason": reason, "detail": detail, **computed}
+    if named is not None:
+        out |= {"owner_scope": named[0], "claim_id": named[1]}
+    return out
+
+
+def _remark(book: ClaimBook, name: str, request_id: str) -> None:
+    book.log.emit(ev.RuntimeEvent, name=name, request_id=request_id, job_id=None)
+
+
+def _release(book: ClaimBook, facts: RequestFacts) -> list[dict[str, Any]]:
+    """Carry out the releases that the request asks for; a claim that the owner does not have is not found."""
+    raw = facts.params.get(RELEASE_PARAM)
+    if raw is None:
+        return []
+    try:
+        pairs = read_release(raw)
+    except ValueError as e:
+        return [{"released": False, "reason": str(e)}]
+    out: list[dict[str, Any]] = []
+    for owner_scope, claim_id in pairs:
+        track = book.find(owner_scope, claim_id)
+        released = track is not None and track.record.state in OPEN
+        if track is not None and released:
+            book.release(track, owner_scope, "asked_by_owner", facts.request_id)
+        out.append(
+            {
+                "owner_scope": owner_scope,
+                "claim_id": claim_id,
+                "released": released,
+                "reason": "" if released else "not_found",
+            }
+        )
+    return out

@@ -1,0 +1,81 @@
+"""The plugin's own settings: `residentkv` in `kv_connector_extra_config`, decoded strictly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from residentkv.claims.arbiter import ArbiterPolicy
+from residentkv.claims.modes import Mode
+from residentkv.errors import InputError
+
+KEY = "residentkv"
+
+SUPPORTED_MODES: frozenset[Mode] = frozenset({Mode.BEST_EFFORT, Mode.OFFLOADABLE})
+"""What this plugin enforces; every other mode is rejected."""
+
+
+class PluginOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the operator sets.
+
+    Attributes:
+        trace_path: event log of the scheduler process; no path, no log.
+        run_id: name of the run in the log.
+        epoch: incarnation of the scheduler process in the log; it must grow when `trace_path` is kept over a restart.
+        faults_path: file with a `FaultPlan`, read again whenever it changes; for tests only.
+        control: whether requests may carry `residentkv_control` (log rotation, status); for tests only.
+        tier_dir: folder of the mmap file of the second tier; default the temporary folder.
+        verify_checksums: whether a load checks the per-block checksum that its store wrote.
+        restore_attempts: loads tried for one request before its restoration counts as failed for good.
+        min_active_blocks: primary blocks that are never reserved for claims.
+        clip_to_best_effort: whether a claim that does not fit is clipped to best_effort instead of rejected.
+        max_claims: open claims at most.
+        weights_epoch: part of the cache identity; raise it when weights are replaced in place.
+        model_revision: part of the cache identity, when the engine does not know the revision of its weights.
+        unsafe_allow_untested_version: accept claims on a vLLM version outside the tested list.
+    """
+
+    trace_path: str | None = None
+    run_id: str = "run"
+    epoch: int = 0
+    faults_path: str | None = None
+    control: bool = False
+    tier_dir: str | None = None
+    verify_checksums: bool = True
+    restore_attempts: int = 1
+    min_active_blocks: int = 1
+    clip_to_best_effort: bool = False
+    max_claims: int = 1_000_000
+    weights_epoch: int = 0
+    model_revision: str | None = None
+    unsafe_allow_untested_version: bool = False
+
+    def arbiter_policy(self) -> ArbiterPolicy:
+        """Return what the arbiter may do under these settings."""
+        return ArbiterPolicy(
+            supported_modes=SUPPORTED_MODES,
+            min_active_blocks=self.min_active_blocks,
+            clip_to=Mode.BEST_EFFORT if self.clip_to_best_effort else None,
+            max_claims=self.max_claims,
+        )
+
+
+def decode_options(extra_config: Mapping[str, Any]) -> PluginOptions:
+    """Read the settings out of `kv_connector_extra_config`.
+
+    Raises:
+        InputError: an unknown setting, a wrong type or a value out of range; the message names it.
+    """
+    raw = extra_config.get(KEY, {})
+    try:
+        options = msgspec.convert(raw, PluginOptions, strict=True)
+    except msgspec.ValidationError as e:
+        raise InputError(f"kv_connector_extra_config.{KEY}: {e}; see docs/vllm.md for the settings") from None
+    for name, least in (("restore_attempts", 1), ("min_active_blocks", 0), ("max_claims", 0), ("epoch", 0)):
+        if getattr(options, name) < least:
+            raise InputError(
+                f"kv_connector_extra_config.{KEY}.{name}: found {getattr(options, name)}, expected {least} or more"
+            )
+    return options

@@ -1,0 +1,518 @@
+"""What the scheduler process knows about requests and transfer jobs, and what follows from it for claims.
+
+No vLLM here: the connector and the scheduler tell what happened, in the order of the engine's step:
+
+    request_new -> lookup -> admitted -> job_created -> (model runs) -> transfers -> step_done -> copies_settled
+                                                                                 -> request_finished -> stores_ended
+
+Safe only in the scheduler's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from residentkv.claims.lifecycle import State
+from residentkv.claims.modes import OnRestoreFailure
+from residentkv.claims.predicates import covers, normalize_ranges, ranges_of
+from residentkv.runtimes.vllm.claimbook import TIER, ClaimBook, ClaimTrack, TierKey
+from residentkv.runtimes.vllm.intake import RequestFacts, describe, take_in
+from residentkv.runtimes.vllm.jobs import JobPart, OpenJob
+from residentkv.trace import events as ev
+
+
+class Lookup(Enum):
+    """What to do with a request whose blocks were looked up."""
+
+    PROCEED = "proceed"
+    REFUSE = "refuse"
+
+
+class Serve(Enum):
+    """From what a request of a claim will be computed, as decided when its blocks were allocated."""
+
+    UNDECIDED = "undecided"
+    PRIMARY = "primary"
+    RESTORE = "restore"
+    RECOMPUTE = "recompute"
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a request is refused, for the client; it names only the claim that the request itself named."""
+
+    reason: str
+    claim_id: str
+    owner_scope: str
+    restoration: bool
+
+
+class RequestTrack(msgspec.Struct, kw_only=True):
+    """An active request."""
+
+    request_id: str
+    block_tokens: int
+    claim: ClaimTrack | None = None
+    reply: dict[str, Any] = msgspec.field(default_factory=dict)
+    looked: tuple[int, int] | None = None
+    local_blocks: int = 0
+    serve: Serve = Serve.UNDECIDED
+    failures: int = 0
+    recompute_why: str = ""
+    lost_claim: ClaimTrack | None = None
+    refusal: Refusal | None = None
+    loading: int | None = None
+    finished: tuple[str, int] | None = None
+    stores: set[int] = msgspec.field(default_factory=set)
+    stores_over: bool = False
+    terminated: bool = False
+
+
+class Residency:
+    """Joins requests, jobs and claims; the plugin's whole conduct except for how vLLM is asked to do it."""
+
+    def __init__(self, book: ClaimBook, *, restore_attempts: int, engine_recomputes: bool = False) -> None:
+        self.book = book
+        self.restore_attempts = restore_attempts
+        self.engine_recomputes = engine_recomputes
+        self._requests: dict[str, RequestTrack] = {}
+        self._jobs: dict[int, OpenJob] = {}
+        self._pending_refusals: list[str] = []
+        self._unclaimed_failures = 0
+        self._dropped: set[TierKey] = set()
+        self._stored: dict[ClaimTrack, str] = {}
+        self._ending: set[str] = set()
+
+    # --- requests come ---
+
+    def request_new(self, facts: RequestFacts) -> None:
+        """Decide about the claim of a new request, before anything else happens with it."""
+        self.book.expire_due()
+        intake = take_in(self.book, facts)
+        track = RequestTrack(
+            request_id=facts.request_id,
+            block_tokens=facts.block_tokens,
+            claim=intake.track,
+        )
+        if intake.reply is not None:
+            track.reply["resident_claim"] = intake.reply
+        if intake.releases:
+            track.reply["resident_claim_release"] = intake.releases
+        self._requests[facts.request_id] = track
+
+    def claim_of(self, request_id: str) -> ClaimTrack | None:
+        """Return the open claim that the request acts for."""
+        r = self._requests.get(request_id)
+        return self._claim(r) if r is not None else None
+
+    def stores_all(self, request_id: str) -> bool:
+        """Tell whether every block of the request is to be offered for storing, also those that were hit."""
+        track = self.claim_of(request_id)
+        return track is not None and self.book.own_stores_missing(track)
+
+    def needs_own_store(self, request_id: str, key: TierKey) -> bool:
+        """Tell whether the claim of the request still lacks a store job of its own for this block.
+
+        The promise to give a block back rests on a transfer that was made for the claim; bytes that lie in the tier
+        because of somebody else do not show that.
+        """
+        track = self.claim_of(request_id)
+        return track is not None and track.restores and key in track.keys and key not in track.store_jobs
+
+    # --- scheduling ---
+
+    def lookup(self, request_id: str, local_blocks: int, hit_blocks: int) -> Lookup:
+        """Take in what both tiers hold for a request: `hit_blocks` beyond the `local_blocks` of the primary tier."""
+        r = self._requests[request_id]
+        track = self._claim(r)
+        r.local_blocks = local_blocks
+        if r.refusal is not None:
+            return Lookup.REFUSE
+        if r.looked != (local_blocks, hit_blocks):
+            r.looked = (local_blocks, hit_blocks)
+            self.book.log.emit(
+                ev.LookupResult,
+                request_id=request_id,
+                claim_id=track.claim.claim_id if track else None,
+                owner_scope=track.claim.owner_scope if track else None,
+                tier=TIER,
+                hit_pos=normalize_ranges([(local_blocks, local_blocks + hit_blocks)]),
+            )
+        if track is None or not track.restores or track.record.state is State.ACCEPTED:
+            return Lookup.PROCEED
+        _, end = track.needed()
+        if local_blocks + hit_blocks >= end:
+            return Lookup.PROCEED
+        return self._lost_at_lookup(r, track, local_blocks + hit_blocks, end)
+
+    def _lost_at_lookup(self, r: RequestTrack, track: ClaimTrack, have_blocks: int, end: int) -> Lookup:
+        """The copies are gone and nobody had said so: the claim is harmed, then the request gets what it asked for."""
+        self.book.harm(track, ((have_blocks, end),), "copy_lost", r.request_id)
+        if track.claim.on_restore_failure is OnRestoreFailure.RECOMPUTE:
+            r.serve, r.recompute_why, r.lost_claim = Serve.RECOMPUTE, "copy_lost", track
+            return Lookup.PROCEED
+        claim = track.claim
+        r.refusal = Refusal(
+            reason="copy_lost", claim_id=claim.claim_id, owner_scope=claim.owner_scope, restoration=False
+        )
+        self._pending_refusals.append(r.request_id)
+        self.book.log.emit(
+            ev.RequestRefused,
+            request_id=r.request_id,
+            reason="copy_lost",
+            need_blocks=None,
+            protected_blocks=None,
+            active_blocks=None,
+            usable_blocks=None,
+            shortfall_blocks=None,
+            outcome_claim_id=claim.claim_id,
+            blocking_claim_ids=(claim.claim_id,),
+        )
+        return Lookup.REFUSE
+
+    def admitted(self, request_id: str, hit_blocks: int) -> None:
+        """Blocks were allocated: from here on it is settled whether the claim is restored or read where it lies."""
+        r = self._requests[request_id]
+        track = self._claim(r)
+        if track is None or track.record.state is State.ACCEPTED:
+            return
+        start, end = track.needed()
+        if r.local_blocks >= end:
+            r.serve = Serve.PRIMARY
+        elif track.restores and hit_blocks > 0 and r.local_blocks + hit_blocks >= end:
+            if track.record.state is not State.OFFLOADED and not self.book.offload(track, request_id):
+                return
+            self.book.require_restore(track, ((max(r.local_blocks, start), end),), request_id)
+            r.serve = Serve.RESTORE
+
+    def job_created(
+        self,
+        request_id: str,
+        job_id: int,
+        *,
+        is_load: bool,
+        keys: Sequence[TierKey],
+        positions: Sequence[int],
+        block_ids: Sequence[int],
+        workers_total: int,
+    ) -> OpenJob:
+        """A transfer job was made; return whose it is. `keys`, `positions` and `block_ids` are in the same order."""
+        r = self._requests[request_id]
+        track = self._claim(r)
+        if is_load and r.serve is not Serve.RESTORE:
+            track = None
+        if track is not None and not track.restores:
+            track = None
+        job = OpenJob(
+            job_id=job_id,
+            request_id=request_id,
+            is_load=is_load,
+            claim=track,
+            keys=tuple(keys),
+            positions=tuple(positions),
+            block_ids=tuple(block_ids),
+            workers_total=workers_total,
+        )
+        self._jobs[job_id] = job
+        if is_load:
+            r.loading = job_id
+        else:
+            r.stores.add(job_id)
+        self.book.log.emit(
+            ev.JobCreated,
+            request_id=request_id,
+            job_id=job_id,
+            direction="load" if is_load else "store",
+            claim_id=job.claim_id,
+            owner_scope=job.owner_scope,
+            generation=track.record.generation if track is not None else 0,
+            pos=ranges_of(positions),
+        )
+        return job
+
+    # --- the model ran ---
+
+    def transfers(self, parts: Iterable[JobPart]) -> list[OpenJob]:
+        """Take in what workers report; return the jobs that are over on all workers, in that order."""
+        over = []
+        for part in parts:
+            job = self._jobs.get(part.job_id)
+            if job is None:
+                continue
+            self.book.log.emit(ev.TransferFinished, **job.take(part))
+            if job.over:
+                del self._jobs[part.job_id]
+                over.append(job)
+                if job.is_load:
+                    self._load_over(job)
+                else:
+                    self._store_over(job)
+        return over
+
+    def _load_over(self, job: OpenJob) -> None:
+        r = self._requests[job.request_id]
+        r.loading = None
+        track = job.claim if job.claim is not None and self.book.alive(job.claim) else None
+        if not job.failed:
+            if track is not None:
+                loaded = ranges_of(job.positions)
+                local = ((0, r.local_blocks),) if r.local_blocks else ()
+                self.book.restored(track, normalize_ranges((*local, *loaded)), job.job_id, r.request_id)
+        elif track is None:
+            self._unclaimed_failure(job)
+        else:
+            self._restoration_failed(r, track, job)
+        if r.finished is not None:
+            self._terminate(r)
+
+    def _unclaimed_failure(self, job: OpenJob) -> None:
+        """Nobody was promised anything; the engine's own policy holds, and all that is told is a number."""
+        self._unclaimed_failures += 1
+        job.drop = frozenset(key for key, pos in zip(job.keys, job.positions, strict=True) if pos in job.failed)
+        job.recompute = self.engine_recomputes
+        self.book.log.emit(ev.GenericCounter, name="unclaimed_load_failures", value=self._unclaimed_failures)
+
+    def _restoration_failed(self, r: RequestTrack, track: ClaimTrack, job: OpenJob) -> None:
+        claim = track.claim
+        r.failures += 1
+        failed = self.book.clip(track, ranges_of(job.failed)) or ranges_of(job.failed)
+        self.book.fail_restore(track, failed, job.job_id, job.reason, r.request_id)
+        retry = r.finished is None and not job.damaged and r.failures < self.restore_attempts
+        refuse = claim.on_restore_failure is OnRestoreFailure.REFUSE
+        if retry:
+            policy, finish_status = "retry", "waiting"
+        elif refuse:
+            policy, finish_status = "fail", "error" if r.finished is None else r.finished[0]
+        else:
+            policy, finish_status = "recompute", "waiting" if r.finished is None else r.finished[0]
+        block_of = dict(zip(job.positions, job.block_ids, strict=True))
+        self.book.tell(
+            ev.SchedulerRestorationFailed,
+            track,
+            r.request_id,
+            job_id=job.job_id,
+            reason=job.reason,
+            failed_pos=failed,
+            invalid_block_ids=tuple(block_of[p] for p in job.failed),
+            failure_policy=policy,
+            finish_status=finish_status,
+            outcome_claim_id=claim.claim_id,
+            blocking_claim_ids=(claim.claim_id,) if refuse and not retry else (),
+        )
+        r.serve = Serve.UNDECIDED
+        r.looked = None
+        if retry:
+            job.recompute = True
+            return
+        if not refuse or job.damaged:
+            job.drop = frozenset(k for k, p in zip(job.keys, job.positions, strict=True) if p in job.failed)
+        if refuse:
+            self._refuse_failed(r, track, finish_status)
+            if job.damaged:
+                self.book.harm(track, failed, "copy_damaged", r.request_id)
+            return
+        job.recompute = True
+        self.book.demote(track, "restoration_failed", r.request_id)
+        r.serve, r.recompute_why, r.lost_claim = Serve.RECOMPUTE, "restoration_failed", track
+
+    def _refuse_failed(self, r: RequestTrack, track: ClaimTrack, finish_status: str) -> None:
+        claim = track.claim
+        r.refusal = Refusal(
+            reason="restoration_failed", claim_id=claim.claim_id, owner_scope=claim.owner_scope, restoration=True
+        )
+        self.book.log.emit(
+            ev.SchedulerRequestRefused,
+            request_id=r.request_id,
+            reason="resident_claim_restoration_failed",
+            finish_status=finish_status,
+            outcome_claim_id=claim.claim_id,
+            owner_scope=claim.owner_scope,
+            blocking_claim_ids=(claim.claim_id,),
+        )
+
+    def _store_over(self, job: OpenJob) -> None:
+        r = self._requests.get(job.request_id)
+        if r is not None:
+            r.stores.discard(job.job_id)
+        if job.failed:
+            job.drop = frozenset(job.keys)
+        elif job.claim is not None and job.claim.open:
+            for key in job.keys:
+                job.claim.store_jobs[key] = job.job_id
+            self._stored[job.claim] = job.request_id
+
+    def step_done(self, request_id: str, before_tokens: int, after_tokens: int) -> None:
+        """The model computed tokens [before_tokens, after_tokens) of a request; everything before was read."""
+        r = self._requests.get(request_id)
+        if r is None:
+            return
+        if r.serve in (Serve.PRIMARY, Serve.RESTORE):
+            self._report_reuse(r, before_tokens)
+        elif r.serve is Serve.RECOMPUTE:
+            self._report_recompute(r, before_tokens, after_tokens)
+        track = self._claim(r)
+        if track is not None and self.book.materialize(track, after_tokens // r.block_tokens, request_id):
+            self.book.offload(track, request_id)
+
+    def _report_reuse(self, r: RequestTrack, before_tokens: int) -> None:
+        serve, r.serve = r.serve, Serve.UNDECIDED
+        track = self._claim(r)
+        if track is None:
+            return
+        # The last block of a prompt that was hit whole is read for all its tokens but one.
+        read = self.book.clip(track, ((0, -(-before_tokens // r.block_tokens)),))
+        start, end = track.needed()
+        if not covers(read, start, end - start):
+            return
+        if serve is Serve.PRIMARY:
+            self.book.tell(ev.ClaimReused, track, r.request_id, tier="primary", reused_pos=read)
+        elif track.record.state is State.RESTORED:
+            self.book.tell(ev.ClaimReusedAfterRestore, track, r.request_id, reused_pos=read)
+
+    def _report_recompute(self, r: RequestTrack, before_tokens: int, after_tokens: int) -> None:
+        """Say once, when all of the claimed object has been computed, which positions were computed again."""
+        track = r.lost_claim
+        if track is None:
+            return
+        start = before_tokens // r.block_tokens
+        r.local_blocks = min(r.local_blocks, start)
+        first = r.looked[0] + r.looked[1] if r.looked is not None else start
+        if after_tokens < track.object_blocks * r.block_tokens:
+            return
+        r.serve = Serve.UNDECIDED
+        self.book.log.emit(
+            ev.RequestRecomputed,
+            request_id=r.request_id,
+            claim_id=track.claim.claim_id,
+            owner_scope=track.claim.owner_scope,
+            recomputed_pos=self.book.clip(track, ((min(first, start), track.object_blocks),)),
+            reason=r.recompute_why,
+        )
+
+    def copies_settled(self) -> None:
+        """The tier took in which transfers succeeded: say what it can give back now, and what was lost."""
+        stored, self._stored = self._stored, {}
+        for track, request_id in stored.items():
+            if track.record.state in (State.MATERIALIZED, State.OFFLOADED):
+                self.book.offload(track, request_id)
+        if self._dropped:
+            dropped, self._dropped = self._dropped, set()
+            for track in self.book:
+                if not dropped.isdisjoint(track.keys):
+                    self._check_loss(track)
+        for request_id in list(self._ending):
+            self._settle(self._requests[request_id])
+
+    # --- copies go ---
+
+    def copies_dropped(self, keys: Iterable[TierKey]) -> None:
+        """The tier dropped or evicted these blocks; claims that need them are looked at in `copies_settled`."""
+        for key in keys:
+            self._dropped.add(key)
+
+    def _check_loss(self, track: ClaimTrack) -> None:
+        """A copy in the tier went: if the predicate holds nowhere any more, nothing excused that."""
+        for key in [k for k in track.store_jobs if not self.book.view.kept(k)]:
+            del track.store_jobs[key]
+        if not track.restores or track.record.state in (State.ACCEPTED, State.RESTORE_REQUIRED):
+            return
+        kept = ranges_of(p for p, key in enumerate(track.keys) if key in track.store_jobs)
+        have = normalize_ranges((*kept, *self.book.primary_pos(track, track.object_blocks)))
+        if track.claim.predicate.holds(have, track.object_blocks):
+            return
+        start, end = track.needed()
+        lost = ranges_of(p for p in range(start, end) if not covers(have, p, 1))
+        self.book.harm(track, lost, "copy_lost", None)
+
+    def before_reset(self, *, primary: bool, tier: bool) -> None:
+        """The operator empties a tier: claims that would lose by it are demoted first."""
+        self.book.expire_due()
+        for track in self.book:
+            if tier:
+                track.store_jobs.clear()
+            if not track.restores or track.record.state is State.ACCEPTED:
+                continue
+            if tier or (primary and not track.claim.predicate.holds(self.book.tier_pos(track), track.object_blocks)):
+                self.book.demote(track, "cache_reset")
+        self.book.log.emit(
+            ev.RuntimeEvent, name="reset_tier" if tier else "reset_prefix_cache", request_id=None, job_id=None
+        )
+
+    # --- requests go ---
+
+    def take_refusals(self) -> list[str]:
+        """Return the requests that the scheduler has to refuse now, although no load of theirs failed."""
+        pending, self._pending_refusals = self._pending_refusals, []
+        return pending
+
+    def refusal_of(self, request_id: str) -> Refusal | None:
+        """Return why the request was refused, if it was."""
+        r = self._requests.get(request_id)
+        return r.refusal if r is not None else None
+
+    def request_finished(self, request_id: str, finish_status: str, output_tokens: int) -> dict[str, Any] | None:
+        """The request ended; return what its client is told about claims."""
+        r = self._requests.get(request_id)
+        if r is None or r.finished is not None:
+            return None
+        r.finished = (finish_status, output_tokens)
+        reply = r.reply
+        if r.claim is not None and "resident_claim" in reply:
+            reply["resident_claim"] |= {"state": r.claim.record.state.value, "generation": r.claim.record.generation}
+        if r.refusal is not None:
+            reply["resident_claim_refusal"] = msgspec.to_builtins(r.refusal)
+        if r.loading is None:
+            self._terminate(r)
+        return (reply | {"request_id": request_id}) if reply else None
+
+    def stores_ended(self, request_id: str) -> None:
+        """No further store will be made for a request that has finished."""
+        r = self._requests.get(request_id)
+        if r is not None:
+            r.stores_over = True
+            self._ending.add(request_id)
+            self._settle(r)
+
+    def _terminate(self, r: RequestTrack) -> None:
+        if r.terminated or r.finished is None:
+            return
+        r.terminated = True
+        self.book.log.emit(
+            ev.RequestTerminated, request_id=r.request_id, finish_status=r.finished[0], output_tokens=r.finished[1]
+        )
+
+    def _settle(self, r: RequestTrack) -> None:
+        """Forget a request that is over; a claim that only it could still have stored is demoted before it is lost."""
+        if not (r.terminated and r.stores_over and not r.stores):
+            return
+        del self._requests[r.request_id]
+        self._ending.discard(r.request_id)
+        track = self._claim(r)
+        if track is None or not track.restores or any(other.claim is track for other in self._requests.values()):
+            return
+        if track.record.state is State.ACCEPTED:
+            self.book.demote(track, "never_materialized", r.request_id)
+        elif track.record.state is State.MATERIALIZED:
+            self.book.demote(track, "not_offloaded", r.request_id)
+
+    def _claim(self, r: RequestTrack) -> ClaimTrack | None:
+        return r.claim if r.claim is not None and self.book.alive(r.claim) else None
+
+    # --- the whole ---
+
+    def open_jobs(self) -> int:
+        """Return how many transfers are under way."""
+        return len(self._jobs)
+
+    def states(self) -> list[dict[str, Any]]:
+        """Describe all open claims."""
+        return [describe(track) for track in self.book]
+
+    def release_all(self, released_by: str, reason: str) -> None:
+        """Let every claim go, before the log or the engine ends."""
+        self.book.expire_due()
+        for track in self.book:
+            self.book.release(track, released_by, reason)

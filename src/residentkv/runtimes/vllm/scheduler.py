@@ -1,0 +1,118 @@
+"""The scheduler class: outcomes of claims are told and enforced at its boundary, before the engine acts on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
+from vllm.v1.request import RequestStatus
+
+from residentkv.runtimes.vllm.connector import ResidentOffloadingConnector
+from residentkv.runtimes.vllm.private import FailedReceivePolicy
+from residentkv.runtimes.vllm.transfers import ResidentWorkerMetadata
+
+
+class ResidentSchedulerMixin(FailedReceivePolicy):
+    """Over `Scheduler` or `AsyncScheduler`; needs `ResidentOffloadingConnector`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        connector: Any = getattr(self, "connector", None)
+        self._resident: ResidentOffloadingConnector | None = None
+        self._refused_outputs: dict[int, list[EngineCoreOutput]] = {}
+        if isinstance(connector, ResidentOffloadingConnector) and connector.residency is not None:
+            self._resident = connector
+            connector.attach_scheduler(engine_recomputes=self.adopt_engine_policy())
+
+    def schedule(self, *args: Any, **kwargs: Any) -> Any:
+        """Schedule a step; a request whose claim turned out to be lost is refused right after."""
+        if self._resident is None:
+            return super().schedule(*args, **kwargs)  # type: ignore[misc]
+        self._resident.begin_step()
+        output = super().schedule(*args, **kwargs)  # type: ignore[misc]
+        self._refuse_pending(self._resident)
+        return output
+
+    def _refuse_pending(self, connector: ResidentOffloadingConnector) -> None:
+        """Refuse requests that never got blocks; only waiting requests may end as errors (their blocks are whole)."""
+        residency = connector.residency
+        request_ids = residency.take_refusals() if residency is not None else []
+        if not request_ids:
+            return
+        for request in self.finish_requests(set(request_ids), RequestStatus.FINISHED_ERROR):  # type: ignore[attr-defined]
+            self._refused_outputs.setdefault(request.client_index, []).append(
+                EngineCoreOutput(
+                    request_id=request.request_id,
+                    new_token_ids=[],
+                    finish_reason=request.get_finished_reason(),
+                    events=request.take_events(),
+                    trace_headers=request.trace_headers,
+                )
+            )
+
+    def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> dict[int, EngineCoreOutputs]:
+        """Take in transfers first: what they mean for claims is told before the engine ends or frees anything."""
+        connector = self._resident
+        if connector is None:
+            return super().update_from_output(scheduler_output, model_runner_output)  # type: ignore[misc]
+        kv_output = model_runner_output.kv_connector_output
+        meta = kv_output.kv_connector_worker_meta if kv_output is not None else None
+        self.recomputing = set()
+        if isinstance(meta, ResidentWorkerMetadata):
+            for job in connector.take_results(meta.results):
+                if job.is_load and job.failed and job.recompute:
+                    self.recomputing.add(job.request_id)
+        self._report_progress(connector, scheduler_output)
+        outputs: dict[int, EngineCoreOutputs] = super().update_from_output(  # type: ignore[misc]
+            scheduler_output, model_runner_output
+        )
+        self._add_refused(connector, outputs)
+        return outputs
+
+    def _report_progress(self, connector: ResidentOffloadingConnector, scheduler_output: Any) -> None:
+        residency = connector.residency
+        if residency is None:
+            return
+        requests: dict[str, Any] = self.requests  # type: ignore[attr-defined]
+        for request_id, scheduled in scheduler_output.num_scheduled_tokens.items():
+            request = requests.get(request_id)
+            if request is None or request.is_finished() or request.num_stale_output_tokens:
+                continue
+            # With overlapping steps `num_computed_tokens` runs ahead by what is still in flight.
+            before = request.num_computed_tokens - request.num_in_flight_tokens
+            residency.step_done(request_id, before, before + scheduled)
+
+    def _add_refused(self, connector: ResidentOffloadingConnector, outputs: dict[int, EngineCoreOutputs]) -> None:
+        """Hand out the ends of refused requests, with the reason beside them."""
+        refused, self._refused_outputs = self._refused_outputs, {}
+        for client_index, ends in refused.items():
+            outputs.setdefault(client_index, EngineCoreOutputs()).outputs.extend(ends)
+        for batch in outputs.values():
+            for output in batch.outputs:
+                if output.finish_reason is not None and output.kv_transfer_params is None:
+                    output.kv_transfer_params = connector.take_reply(output.request_id)
+
+    def reset_prefix_cache(self, reset_running_requests: bool = False, reset_connector: bool = False) -> bool:
+        """Empty the primary tier; claims that would lose by it are demoted first."""
+        connector = self._resident
+        if connector is not None and connector.residency is not None:
+            connector.residency.before_reset(primary=True, tier=reset_connector)
+        done: bool = super().reset_prefix_cache(reset_running_requests, reset_connector)  # type: ignore[misc]
+        return done
+
+
+class ResidentScheduler(ResidentSchedulerMixin, Scheduler):
+    """The stock scheduler with claims."""
+
+
+class ResidentAsyncScheduler(ResidentSchedulerMixin, AsyncScheduler):
+    """The stock scheduler of overlapping steps with claims."""
+
+
+def make_scheduler(*args: Any, vllm_config: Any, **kwargs: Any) -> Scheduler:
+    """Build the scheduler that fits the engine: give this function's name as `scheduler_cls`."""
+    overlapping = bool(vllm_config.scheduler_config.async_scheduling)
+    kind = ResidentAsyncScheduler if overlapping else ResidentScheduler
+    return kind(*args, vllm_config=vllm_config, **kwargs)
