@@ -234,6 +234,10 @@ class ClaimBook:
                 self.expire(track, now_ns)
         return track.open
 
+    def of(self, track: ClaimTrack | None) -> ClaimTrack | None:
+        """Return the claim if it is one and its promise stands now."""
+        return track if track is not None and self.alive(track) else None
+
     def expire_due(self) -> None:
         """End every claim whose term is over."""
         now_ns = self.log.now_ns()

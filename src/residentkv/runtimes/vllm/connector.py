@@ -11,6 +11,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorTransfe
 from vllm.distributed.kv_transfer.kv_connector.v1.offloading_connector import OffloadingConnector
 
 from residentkv.runtimes.vllm import versions
+from residentkv.runtimes.vllm.active import Lookup
 from residentkv.runtimes.vllm.claimbook import ClaimBook
 from residentkv.runtimes.vllm.control import Control
 from residentkv.runtimes.vllm.eventlog import EventLog
@@ -20,7 +21,7 @@ from residentkv.runtimes.vllm.intake import CLAIM_PARAM, RequestFacts
 from residentkv.runtimes.vllm.jobs import JobPart, OpenJob
 from residentkv.runtimes.vllm.options import decode_options
 from residentkv.runtimes.vllm.private import ResidentConnectorWorker, TierManager
-from residentkv.runtimes.vllm.residency import Lookup, Residency
+from residentkv.runtimes.vllm.residency import Residency
 from residentkv.runtimes.vllm.transfers import JobNote, JobResult, ResidentConnectorMetadata
 from residentkv.runtimes.vllm.worker import CHECKSUM_MISMATCH
 
@@ -109,7 +110,7 @@ class ResidentOffloadingConnector(OffloadingConnector):
         """The scheduler class is in place, so outcomes can be enforced: claims may be accepted from now on."""
         if self.residency is None:
             return
-        self.residency.engine_recomputes = engine_recomputes
+        self.residency.adopt_engine_policy(recomputes=engine_recomputes)
         refused = self.residency.book.refuses_all
         if refused is not None and refused[0] == "scheduler_missing":
             self.residency.book.refuses_all = None

@@ -20,7 +20,7 @@ Action = Literal["fail_load", "fail_store", "corrupt", "zero_tier", "zero", "los
 
 `fail_load`, `fail_store`: the transfer reports failure for the positions, and does not move them.
 `corrupt`: flip bytes of the positions in the tier, before a load, leaving their checksums as they were.
-`zero`: overwrite the positions with zeros before a load, with checksums to match: nothing can tell them from good bytes.
+`zero`: overwrite the positions with zeros before a load, with checksums to match: they look like good bytes.
 `zero_tier`: the same for the whole tier, at once.
 `lose`: the tier forgets the positions without telling anybody.
 `delay_load`, `delay_store`: the transfer takes `delay_s` longer.

@@ -11,7 +11,6 @@ Safe only in the scheduler's thread.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from enum import Enum
 from typing import Any
 
 import msgspec
@@ -19,72 +18,30 @@ import msgspec
 from residentkv.claims.lifecycle import State
 from residentkv.claims.modes import OnRestoreFailure
 from residentkv.claims.predicates import covers, normalize_ranges, ranges_of
+from residentkv.runtimes.vllm.active import Lookup, Refusal, RequestTrack, Serve
 from residentkv.runtimes.vllm.claimbook import TIER, ClaimBook, ClaimTrack, TierKey
 from residentkv.runtimes.vllm.intake import RequestFacts, describe, take_in
 from residentkv.runtimes.vllm.jobs import JobPart, OpenJob
+from residentkv.runtimes.vllm.restoration import Restorations
 from residentkv.trace import events as ev
-
-
-class Lookup(Enum):
-    """What to do with a request whose blocks were looked up."""
-
-    PROCEED = "proceed"
-    REFUSE = "refuse"
-
-
-class Serve(Enum):
-    """From what a request of a claim will be computed, as decided when its blocks were allocated."""
-
-    UNDECIDED = "undecided"
-    PRIMARY = "primary"
-    RESTORE = "restore"
-    RECOMPUTE = "recompute"
-
-
-class Refusal(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a request is refused, for the client; it names only the claim that the request itself named."""
-
-    reason: str
-    claim_id: str
-    owner_scope: str
-    restoration: bool
-
-
-class RequestTrack(msgspec.Struct, kw_only=True):
-    """An active request."""
-
-    request_id: str
-    block_tokens: int
-    claim: ClaimTrack | None = None
-    reply: dict[str, Any] = msgspec.field(default_factory=dict)
-    looked: tuple[int, int] | None = None
-    local_blocks: int = 0
-    serve: Serve = Serve.UNDECIDED
-    failures: int = 0
-    recompute_why: str = ""
-    lost_claim: ClaimTrack | None = None
-    refusal: Refusal | None = None
-    loading: int | None = None
-    finished: tuple[str, int] | None = None
-    stores: set[int] = msgspec.field(default_factory=set)
-    stores_over: bool = False
-    terminated: bool = False
 
 
 class Residency:
     """Joins requests, jobs and claims; the plugin's whole conduct except for how vLLM is asked to do it."""
 
-    def __init__(self, book: ClaimBook, *, restore_attempts: int, engine_recomputes: bool = False) -> None:
+    def __init__(self, book: ClaimBook, *, restore_attempts: int) -> None:
         self.book = book
-        self.restore_attempts = restore_attempts
-        self.engine_recomputes = engine_recomputes
+        self._restorations = Restorations(book, attempts=restore_attempts)
         self._requests: dict[str, RequestTrack] = {}
         self._jobs: dict[int, OpenJob] = {}
         self._pending_refusals: list[str] = []
-        self._unclaimed_failures = 0
         self._dropped: set[TierKey] = set()
         self._stored: dict[ClaimTrack, str] = {}
         self._ending: set[str] = set()
+
+    def adopt_engine_policy(self, *, recomputes: bool) -> None:
+        """Learn what the engine does with a request whose load fails and belongs to no claim."""
+        self._restorations.engine_recomputes = recomputes
 
     # --- requests come ---
 
@@ -247,91 +204,12 @@ class Residency:
                 del self._jobs[part.job_id]
                 over.append(job)
                 if job.is_load:
-                    self._load_over(job)
+                    r = self._requests[job.request_id]
+                    self._restorations.load_over(r, job)
+                    self._terminate(r)
                 else:
                     self._store_over(job)
         return over
-
-    def _load_over(self, job: OpenJob) -> None:
-        r = self._requests[job.request_id]
-        r.loading = None
-        track = job.claim if job.claim is not None and self.book.alive(job.claim) else None
-        if not job.failed:
-            if track is not None:
-                loaded = ranges_of(job.positions)
-                local = ((0, r.local_blocks),) if r.local_blocks else ()
-                self.book.restored(track, normalize_ranges((*local, *loaded)), job.job_id, r.request_id)
-        elif track is None:
-            self._unclaimed_failure(job)
-        else:
-            self._restoration_failed(r, track, job)
-        if r.finished is not None:
-            self._terminate(r)
-
-    def _unclaimed_failure(self, job: OpenJob) -> None:
-        """Nobody was promised anything; the engine's own policy holds, and all that is told is a number."""
-        self._unclaimed_failures += 1
-        job.drop = frozenset(key for key, pos in zip(job.keys, job.positions, strict=True) if pos in job.failed)
-        job.recompute = self.engine_recomputes
-        self.book.log.emit(ev.GenericCounter, name="unclaimed_load_failures", value=self._unclaimed_failures)
-
-    def _restoration_failed(self, r: RequestTrack, track: ClaimTrack, job: OpenJob) -> None:
-        claim = track.claim
-        r.failures += 1
-        failed = self.book.clip(track, ranges_of(job.failed)) or ranges_of(job.failed)
-        self.book.fail_restore(track, failed, job.job_id, job.reason, r.request_id)
-        retry = r.finished is None and not job.damaged and r.failures < self.restore_attempts
-        refuse = claim.on_restore_failure is OnRestoreFailure.REFUSE
-        if retry:
-            policy, finish_status = "retry", "waiting"
-        elif refuse:
-            policy, finish_status = "fail", "error" if r.finished is None else r.finished[0]
-        else:
-            policy, finish_status = "recompute", "waiting" if r.finished is None else r.finished[0]
-        block_of = dict(zip(job.positions, job.block_ids, strict=True))
-        self.book.tell(
-            ev.SchedulerRestorationFailed,
-            track,
-            r.request_id,
-            job_id=job.job_id,
-            reason=job.reason,
-            failed_pos=failed,
-            invalid_block_ids=tuple(block_of[p] for p in job.failed),
-            failure_policy=policy,
-            finish_status=finish_status,
-            outcome_claim_id=claim.claim_id,
-            blocking_claim_ids=(claim.claim_id,) if refuse and not retry else (),
-        )
-        r.serve = Serve.UNDECIDED
-        r.looked = None
-        if retry:
-            job.recompute = True
-            return
-        if not refuse or job.damaged:
-            job.drop = frozenset(k for k, p in zip(job.keys, job.positions, strict=True) if p in job.failed)
-        if refuse:
-            self._refuse_failed(r, track, finish_status)
-            if job.damaged:
-                self.book.harm(track, failed, "copy_damaged", r.request_id)
-            return
-        job.recompute = True
-        self.book.demote(track, "restoration_failed", r.request_id)
-        r.serve, r.recompute_why, r.lost_claim = Serve.RECOMPUTE, "restoration_failed", track
-
-    def _refuse_failed(self, r: RequestTrack, track: ClaimTrack, finish_status: str) -> None:
-        claim = track.claim
-        r.refusal = Refusal(
-            reason="restoration_failed", claim_id=claim.claim_id, owner_scope=claim.owner_scope, restoration=True
-        )
-        self.book.log.emit(
-            ev.SchedulerRequestRefused,
-            request_id=r.request_id,
-            reason="resident_claim_restoration_failed",
-            finish_status=finish_status,
-            outcome_claim_id=claim.claim_id,
-            owner_scope=claim.owner_scope,
-            blocking_claim_ids=(claim.claim_id,),
-        )
 
     def _store_over(self, job: OpenJob) -> None:
         r = self._requests.get(job.request_id)
@@ -350,47 +228,12 @@ class Residency:
         if r is None:
             return
         if r.serve in (Serve.PRIMARY, Serve.RESTORE):
-            self._report_reuse(r, before_tokens)
+            self._restorations.report_reuse(r, before_tokens)
         elif r.serve is Serve.RECOMPUTE:
-            self._report_recompute(r, before_tokens, after_tokens)
+            self._restorations.report_recompute(r, before_tokens, after_tokens)
         track = self._claim(r)
         if track is not None and self.book.materialize(track, after_tokens // r.block_tokens, request_id):
             self.book.offload(track, request_id)
-
-    def _report_reuse(self, r: RequestTrack, before_tokens: int) -> None:
-        serve, r.serve = r.serve, Serve.UNDECIDED
-        track = self._claim(r)
-        if track is None:
-            return
-        # The last block of a prompt that was hit whole is read for all its tokens but one.
-        read = self.book.clip(track, ((0, -(-before_tokens // r.block_tokens)),))
-        start, end = track.needed()
-        if not covers(read, start, end - start):
-            return
-        if serve is Serve.PRIMARY:
-            self.book.tell(ev.ClaimReused, track, r.request_id, tier="primary", reused_pos=read)
-        elif track.record.state is State.RESTORED:
-            self.book.tell(ev.ClaimReusedAfterRestore, track, r.request_id, reused_pos=read)
-
-    def _report_recompute(self, r: RequestTrack, before_tokens: int, after_tokens: int) -> None:
-        """Say once, when all of the claimed object has been computed, which positions were computed again."""
-        track = r.lost_claim
-        if track is None:
-            return
-        start = before_tokens // r.block_tokens
-        r.local_blocks = min(r.local_blocks, start)
-        first = r.looked[0] + r.looked[1] if r.looked is not None else start
-        if after_tokens < track.object_blocks * r.block_tokens:
-            return
-        r.serve = Serve.UNDECIDED
-        self.book.log.emit(
-            ev.RequestRecomputed,
-            request_id=r.request_id,
-            claim_id=track.claim.claim_id,
-            owner_scope=track.claim.owner_scope,
-            recomputed_pos=self.book.clip(track, ((min(first, start), track.object_blocks),)),
-            reason=r.recompute_why,
-        )
 
     def copies_settled(self) -> None:
         """The tier took in which transfers succeeded: say what it can give back now, and what was lost."""
@@ -499,7 +342,7 @@ class Residency:
             self.book.demote(track, "not_offloaded", r.request_id)
 
     def _claim(self, r: RequestTrack) -> ClaimTrack | None:
-        return r.claim if r.claim is not None and self.book.alive(r.claim) else None
+        return self.book.of(r.claim)
 
     # --- the whole ---
 

@@ -1,0 +1,136 @@
+"""How a restoration ends, and what a request of a claim was computed from: told here, in the order of the contract."""
+
+from __future__ import annotations
+
+from residentkv.claims.lifecycle import State
+from residentkv.claims.modes import OnRestoreFailure
+from residentkv.claims.predicates import covers, normalize_ranges, ranges_of
+from residentkv.runtimes.vllm.active import Refusal, RequestTrack, Serve
+from residentkv.runtimes.vllm.claimbook import PRIMARY, ClaimBook, ClaimTrack
+from residentkv.runtimes.vllm.jobs import OpenJob
+from residentkv.trace import events as ev
+
+
+class Restorations:
+    """Tells restorations, refusals, reuses and recomputations."""
+
+    def __init__(self, book: ClaimBook, *, attempts: int) -> None:
+        self.book = book
+        self.attempts = attempts
+        self.engine_recomputes = False
+        self._unclaimed_failures = 0
+
+    def load_over(self, r: RequestTrack, job: OpenJob) -> None:
+        """A load is over on all workers."""
+        r.loading = None
+        track = self.book.of(job.claim)
+        if not job.failed:
+            if track is not None:
+                loaded = ranges_of(job.positions)
+                local = ((0, r.local_blocks),) if r.local_blocks else ()
+                self.book.restored(track, normalize_ranges((*local, *loaded)), job.job_id, r.request_id)
+        elif track is None:
+            self._unclaimed_failure(job)
+        else:
+            self._restoration_failed(r, track, job)
+
+    def _unclaimed_failure(self, job: OpenJob) -> None:
+        """Nobody was promised anything; the engine's own policy holds, and all that is told is a number."""
+        self._unclaimed_failures += 1
+        job.drop = frozenset(key for key, pos in zip(job.keys, job.positions, strict=True) if pos in job.failed)
+        job.recompute = self.engine_recomputes
+        self.book.log.emit(ev.GenericCounter, name="unclaimed_load_failures", value=self._unclaimed_failures)
+
+    def _restoration_failed(self, r: RequestTrack, track: ClaimTrack, job: OpenJob) -> None:
+        claim = track.claim
+        r.failures += 1
+        failed = self.book.clip(track, ranges_of(job.failed)) or ranges_of(job.failed)
+        self.book.fail_restore(track, failed, job.job_id, job.reason, r.request_id)
+        retry = r.finished is None and not job.damaged and r.failures < self.attempts
+        refuse = claim.on_restore_failure is OnRestoreFailure.REFUSE
+        if retry:
+            policy, finish_status = "retry", "waiting"
+        elif refuse:
+            policy, finish_status = "fail", "error" if r.finished is None else r.finished[0]
+        else:
+            policy, finish_status = "recompute", "waiting" if r.finished is None else r.finished[0]
+        block_of = dict(zip(job.positions, job.block_ids, strict=True))
+        self.book.tell(
+            ev.SchedulerRestorationFailed,
+            track,
+            r.request_id,
+            job_id=job.job_id,
+            reason=job.reason,
+            failed_pos=failed,
+            invalid_block_ids=tuple(block_of[p] for p in job.failed),
+            failure_policy=policy,
+            finish_status=finish_status,
+            outcome_claim_id=claim.claim_id,
+            blocking_claim_ids=(claim.claim_id,) if refuse and not retry else (),
+        )
+        r.serve = Serve.UNDECIDED
+        r.looked = None
+        if retry:
+            job.recompute = True
+            return
+        if not refuse or job.damaged:
+            job.drop = frozenset(k for k, p in zip(job.keys, job.positions, strict=True) if p in job.failed)
+        if refuse:
+            self._refuse_failed(r, track, finish_status)
+            if job.damaged:
+                self.book.harm(track, failed, "copy_damaged", r.request_id)
+            return
+        job.recompute = True
+        self.book.demote(track, "restoration_failed", r.request_id)
+        r.serve, r.recompute_why, r.lost_claim = Serve.RECOMPUTE, "restoration_failed", track
+
+    def _refuse_failed(self, r: RequestTrack, track: ClaimTrack, finish_status: str) -> None:
+        claim = track.claim
+        r.refusal = Refusal(
+            reason="restoration_failed", claim_id=claim.claim_id, owner_scope=claim.owner_scope, restoration=True
+        )
+        self.book.log.emit(
+            ev.SchedulerRequestRefused,
+            request_id=r.request_id,
+            reason="resident_claim_restoration_failed",
+            finish_status=finish_status,
+            outcome_claim_id=claim.claim_id,
+            owner_scope=claim.owner_scope,
+            blocking_claim_ids=(claim.claim_id,),
+        )
+
+    def report_reuse(self, r: RequestTrack, before_tokens: int) -> None:
+        """Say from where the claimed blocks were read that the model has just computed on."""
+        serve, r.serve = r.serve, Serve.UNDECIDED
+        track = self.book.of(r.claim)
+        if track is None:
+            return
+        # The last block of a prompt that was hit whole is read for all its tokens but one.
+        read = self.book.clip(track, ((0, -(-before_tokens // r.block_tokens)),))
+        start, end = track.needed()
+        if not covers(read, start, end - start):
+            return
+        if serve is Serve.PRIMARY:
+            self.book.tell(ev.ClaimReused, track, r.request_id, tier=PRIMARY, reused_pos=read)
+        elif track.record.state is State.RESTORED:
+            self.book.tell(ev.ClaimReusedAfterRestore, track, r.request_id, reused_pos=read)
+
+    def report_recompute(self, r: RequestTrack, before_tokens: int, after_tokens: int) -> None:
+        """Say once, when all of the claimed object has been computed, which positions were computed again."""
+        track = r.lost_claim
+        if track is None:
+            return
+        start = before_tokens // r.block_tokens
+        r.local_blocks = min(r.local_blocks, start)
+        first = r.looked[0] + r.looked[1] if r.looked is not None else start
+        if after_tokens < track.object_blocks * r.block_tokens:
+            return
+        r.serve = Serve.UNDECIDED
+        self.book.log.emit(
+            ev.RequestRecomputed,
+            request_id=r.request_id,
+            claim_id=track.claim.claim_id,
+            owner_scope=track.claim.owner_scope,
+            recomputed_pos=self.book.clip(track, ((min(first, start), track.object_blocks),)),
+            reason=r.recompute_why,
+        )
