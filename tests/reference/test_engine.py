@@ -218,6 +218,7 @@ REJECTED: list[tuple[dict[str, Any], str]] = [
     (claim_of("c", "routed_reuse", 4), "mode_unsupported"),
     (claim_of("c", "hard_protected", 7), "predicate_unsatisfiable"),
     (claim_of("c", "expiring", 4), "ttl_missing"),
+    ({**claim_of("c", "best_effort", 4), "predicate": "whole_object(conv)"}, "sidecars_unsupported"),
 ]
 
 

@@ -113,7 +113,9 @@ class ClaimDesk:
         reason = detail = ""
         tier_room = parts.tier.capacity_blocks - parts.tier.reserved_blocks
         if decision.verdict in (Verdict.ACCEPTED, Verdict.CLIPPED):
-            if decision.mode is Mode.OFFLOADABLE and claim.footprint_blocks > tier_room:
+            if claim.predicate.sidecars:
+                reason, detail = "sidecars_unsupported", "this engine keeps no state beside KV blocks for a claim"
+            elif decision.mode is Mode.OFFLOADABLE and claim.footprint_blocks > tier_room:
                 reason, detail = (
                     "offload_tier_full",
                     f"footprint {claim.footprint_blocks} blocks, {tier_room} unreserved",
