@@ -113,7 +113,7 @@ def _open_request(s: SourceState, r: RequestState) -> None:
             owes = True
         elif not owes and r.failure is None and r.cycle is not None and r.cycle.connector_seq >= 0:
             scheduler_word_missing(s, c, r.cycle, s.last_seq)
-    refused_seq = max(r.refused_seq, r.capacity_refused_seq, r.connector_refused_seq)
+    refused_seq = r.denied_seq
     if refused_seq >= 0:
         s.find(
             refusal.TERMINATION_MISSING,

@@ -11,46 +11,73 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from residentkv.audit.state import ClaimState
 
-Slot = tuple[str, int]
-ANONYMOUS = -1
-
 
 class BlockCopies:
-    """Live copies by content hash; memory follows the live blocks of the caches, not the events."""
+    """Live copies by content hash; memory follows the live blocks of the caches, not the events.
 
-    __slots__ = ("anonymous", "copies", "past", "slots", "watchers")
+    Attributes:
+        places: for each tier, which content lies under which block id.
+        where: for each content, the tier of its one copy, or the list of the tiers of its copies.
+        anonymous: (tier, content) of copies without block ids, counted.
+        watchers: open claims by the content that their predicate needs.
+        past: the last claim that ended with an excuse, by the content that it had needed.
+    """
+
+    __slots__ = ("anonymous", "past", "places", "watchers", "where")
 
     def __init__(self) -> None:
-        self.copies: dict[str, set[Slot]] = {}
-        self.slots: dict[Slot, str] = {}
+        self.places: dict[str, dict[int, str]] = {}
+        self.where: dict[str, str | list[str]] = {}
         self.anonymous: dict[tuple[str, str], int] = {}
         self.watchers: dict[str, list[ClaimState]] = {}
         self.past: dict[str, ClaimState] = {}
 
     def in_tier(self, block_hash: str, tier: str) -> bool:
         """Tell whether a copy of the block lies in the tier."""
-        return any(slot[0] == tier for slot in self.copies.get(block_hash, ()))
+        tiers = self.where.get(block_hash)
+        return tiers is not None and (tiers == tier or (type(tiers) is list and tier in tiers))
+
+    def add(self, block_hash: str, tier: str) -> None:
+        """Enter one more copy."""
+        tiers = self.where.get(block_hash)
+        if tiers is None:
+            self.where[block_hash] = tier
+        elif isinstance(tiers, list):
+            tiers.append(tier)
+        else:
+            self.where[block_hash] = [tiers, tier]
+
+    def drop(self, block_hash: str, tier: str) -> bool:
+        """Take one copy out of a tier that has one; tell whether another copy is left anywhere."""
+        tiers = self.where.pop(block_hash, None)
+        if isinstance(tiers, list):
+            tiers.remove(tier)
+            self.where[block_hash] = tiers[0] if len(tiers) == 1 else tiers
+            return True
+        return False
 
     def watch(self, c: ClaimState) -> None:
         """Follow the blocks that the claim's predicate needs."""
+        watchers, where = self.watchers, self.where
         for block_hash in c.needed_hashes:
-            self.watchers.setdefault(block_hash, []).append(c)
-            if block_hash not in self.copies:
+            if block_hash in watchers:
+                watchers[block_hash].append(c)
+            else:
+                watchers[block_hash] = [c]
+            if block_hash not in where:
                 if c.unseen is None:
                     c.unseen = set()
                 c.unseen.add(block_hash)
 
     def unwatch(self, c: ClaimState, excused: bool) -> None:
         """Stop following; an excused claim is kept in mind until one of its blocks is really lost."""
+        watchers, where, past = self.watchers, self.where, self.past
         for block_hash in c.needed_hashes:
-            watching = self.watchers.get(block_hash)
+            watching = watchers.get(block_hash)
             if watching is not None and c in watching:
-                watching.remove(c)
-                if not watching:
-                    del self.watchers[block_hash]
-            if excused and block_hash in self.copies:
-                self.past[block_hash] = c
-
-    def all_held(self, c: ClaimState) -> bool:
-        """Tell whether a copy of every needed block is left in some tier."""
-        return all(block_hash in self.copies for block_hash in c.needed_hashes)
+                if len(watching) == 1:
+                    del watchers[block_hash]
+                else:
+                    watching.remove(c)
+            if excused and block_hash in where:
+                past[block_hash] = c

@@ -143,6 +143,7 @@ class RequestState:
         "connector_refused_seq",
         "cycle",
         "deferred_seq",
+        "denied_seq",
         "failure",
         "init_seq",
         "key",
@@ -156,7 +157,6 @@ class RequestState:
         "refused_status",
         "request_id",
         "reused_seq",
-        "route_refused_seq",
         "served_seq",
     )
 
@@ -180,7 +180,7 @@ class RequestState:
         self.recomputed_seq = -1
         self.recomputed_pos: Ranges = ()
         self.reused_seq = -1
-        self.route_refused_seq = -1
+        self.denied_seq = -1
         self.served_seq = -1
 
 
@@ -350,9 +350,11 @@ class SourceState:
 
     __slots__ = (
         "admissions",
+        "alike",
         "authoritative",
         "block_events",
         "blocks",
+        "breaks",
         "broken_seq",
         "claims",
         "closed",
@@ -368,10 +370,12 @@ class SourceState:
         "jobs",
         "last_seq",
         "learned",
+        "less_recent",
         "lookups",
         "mono_ns",
         "next_seq",
         "opened",
+        "owners",
         "plain_events",
         "predicates",
         "prenamed",
@@ -409,6 +413,10 @@ class SourceState:
         self.results: list[ClaimResult] = []
         self.requests: dict[str, RequestState] = {}
         self.recent: dict[str, int] = {}
+        self.less_recent: dict[str, int] = {}
+        self.owners: dict[str, str] = {}
+        self.alike: dict[tuple[str, Verdict], int] = {}
+        self.breaks = 0
         self.jobs: dict[int, JobState] = {}
         self.unclaimed_stores: dict[int, int] = {}
         self.prenamed: dict[Key, int] = {}
@@ -451,9 +459,11 @@ class SourceState:
         if claim is None:
             if self.verdict is not Verdict.VIOLATING:
                 self.verdict = verdict
-            if _alike(self.findings, rule, verdict) >= MAX_ALIKE_PER_SOURCE:
+            alike = self.alike.get((rule.code, verdict), 0)
+            if alike >= MAX_ALIKE_PER_SOURCE:
                 self.findings_dropped += 1
                 return
+            self.alike[rule.code, verdict] = alike + 1
             self.findings.append(self.make(rule, verdict, None, seqs, story, missing))
             return
         if claim.unaccepted and rule.code not in OF_UNACCEPTED:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from residentkv.audit.copies import ANONYMOUS, Slot
 from residentkv.audit.rules import offload
 from residentkv.audit.state import ClaimState, SourceState
 from residentkv.audit.table import RESTORATION_FAILED
@@ -13,44 +12,56 @@ def on_stored(s: SourceState, e: BlockStored) -> None:
     """New copies."""
     s.block_events += 1
     blocks = s.blocks
-    copies, slots, watchers = blocks.copies, blocks.slots, blocks.watchers
-    tier = e.tier
-    if len(e.block_ids) != len(e.block_hashes):
-        if e.block_ids:
-            s.find(
-                offload.BLOCK_COPIES_UNCLEAR,
-                None,
-                (e.seq,),
-                f"{s.at(e)} names {len(e.block_hashes)} blocks and {len(e.block_ids)} places.",
-            )
-        for block_hash in e.block_hashes:
-            key = (tier, block_hash)
-            blocks.anonymous[key] = blocks.anonymous.get(key, 0) + 1
-            copies.setdefault(block_hash, set()).add((tier, ANONYMOUS))
-            if block_hash in watchers:
-                _seen(watchers[block_hash], block_hash)
+    tier, hashes, ids = e.tier, e.block_hashes, e.block_ids
+    watchers = blocks.watchers
+    if len(ids) != len(hashes):
+        _stored_somewhere(s, e)
         return
-    for block_hash, block_id in zip(e.block_hashes, e.block_ids, strict=True):
-        slot = (tier, block_id)
-        if slot in slots:
-            old = slots[slot]
-            s.find(
-                offload.BLOCK_COPIES_UNCLEAR,
-                None,
-                (e.seq,),
-                f"{s.at(e)} stores block {block_hash} in {tier} {block_id}, where {old} lies and was never removed.",
-                missing="block_removed",
-            )
-            if old != block_hash:
-                _drop(s, old, slot, e.seq)
-        slots[slot] = block_hash
-        have = copies.get(block_hash)
-        if have is None:
-            copies[block_hash] = {slot}
+    place = blocks.places.get(tier)
+    if place is None:
+        place = blocks.places[tier] = {}
+    where = blocks.where
+    for block_hash, block_id in zip(hashes, ids, strict=True):
+        if block_id in place:
+            _overwritten(s, e, place[block_id], block_id, block_hash)
+        place[block_id] = block_hash
+        if block_hash in where:
+            blocks.add(block_hash, tier)
         else:
-            have.add(slot)
+            where[block_hash] = tier
         if block_hash in watchers:
             _seen(watchers[block_hash], block_hash)
+
+
+def _stored_somewhere(s: SourceState, e: BlockStored) -> None:
+    """Copies without block ids, which can only be counted."""
+    blocks = s.blocks
+    if e.block_ids:
+        s.find(
+            offload.BLOCK_COPIES_UNCLEAR,
+            None,
+            (e.seq,),
+            f"{s.at(e)} names {len(e.block_hashes)} blocks and {len(e.block_ids)} places.",
+        )
+    for block_hash in e.block_hashes:
+        key = (e.tier, block_hash)
+        count = blocks.anonymous.get(key, 0)
+        blocks.anonymous[key] = count + 1
+        if not count:
+            blocks.add(block_hash, e.tier)
+        if block_hash in blocks.watchers:
+            _seen(blocks.watchers[block_hash], block_hash)
+
+
+def _overwritten(s: SourceState, e: BlockStored, old: str, block_id: int, new: str) -> None:
+    s.find(
+        offload.BLOCK_COPIES_UNCLEAR,
+        None,
+        (e.seq,),
+        f"{s.at(e)} stores block {new} in {e.tier} {block_id}, where {old} lies and was never removed.",
+        missing="block_removed",
+    )
+    _gone(s, old, e.tier, e.seq, s.blocks.drop(old, e.tier), blurred=False)
 
 
 def _seen(claims: list[ClaimState], block_hash: str) -> None:
@@ -63,29 +74,48 @@ def on_removed(s: SourceState, e: BlockRemoved) -> None:
     """Copies that left a tier."""
     s.block_events += 1
     blocks = s.blocks
-    tier = e.tier
-    if len(e.block_ids) != len(e.block_hashes):
-        for block_hash in e.block_hashes:
-            key = (tier, block_hash)
-            left = blocks.anonymous.get(key, 0) - 1
-            if left < 0:
-                _unknown_copy(s, e, block_hash)
-                continue
-            if left:
-                blocks.anonymous[key] = left
-                for c in blocks.watchers.get(block_hash, ()):
-                    c.lost_blurred = True
-                continue
-            blocks.anonymous.pop(key, None)
-            _drop(s, block_hash, (tier, ANONYMOUS), e.seq)
+    tier, hashes, ids = e.tier, e.block_hashes, e.block_ids
+    if len(ids) != len(hashes):
+        _removed_somewhere(s, e)
         return
-    for block_hash, block_id in zip(e.block_hashes, e.block_ids, strict=True):
-        slot = (tier, block_id)
-        if blocks.slots.get(slot) != block_hash:
+    place = blocks.places.get(tier)
+    if place is None:
+        place = blocks.places[tier] = {}
+    where, watchers, past = blocks.where, blocks.watchers, blocks.past
+    unwatched = False
+    for block_hash, block_id in zip(hashes, ids, strict=True):
+        if place.get(block_id) != block_hash:
             _unknown_copy(s, e, block_hash)
             continue
-        del blocks.slots[slot]
-        _drop(s, block_hash, slot, e.seq)
+        del place[block_id]
+        left = type(where[block_hash]) is list
+        if left:
+            blocks.drop(block_hash, tier)
+        else:
+            del where[block_hash]
+        if block_hash in watchers or (block_hash in past and not left):
+            _gone(s, block_hash, tier, e.seq, left, blurred=False)
+        else:
+            unwatched = True
+    if unwatched:
+        s.evicted_seq[tier] = e.seq
+
+
+def _removed_somewhere(s: SourceState, e: BlockRemoved) -> None:
+    """Copies without block ids: whether another one is left is only known when none was counted."""
+    blocks = s.blocks
+    for block_hash in e.block_hashes:
+        key = (e.tier, block_hash)
+        count = blocks.anonymous.get(key, 0)
+        if not count:
+            _unknown_copy(s, e, block_hash)
+        elif count > 1:
+            blocks.anonymous[key] = count - 1
+            for c in blocks.watchers.get(block_hash, ()):
+                c.lost_blurred = True
+        else:
+            del blocks.anonymous[key]
+            _gone(s, block_hash, e.tier, e.seq, blocks.drop(block_hash, e.tier), blurred=True)
 
 
 def _unknown_copy(s: SourceState, e: BlockRemoved, block_hash: str) -> None:
@@ -98,36 +128,31 @@ def _unknown_copy(s: SourceState, e: BlockRemoved, block_hash: str) -> None:
     )
 
 
-def _drop(s: SourceState, block_hash: str, slot: Slot, seq: int) -> None:
+def _gone(s: SourceState, block_hash: str, tier: str, seq: int, left: bool, *, blurred: bool) -> None:
+    """One copy went; `left` tells whether another one is somewhere."""
     blocks = s.blocks
-    have = blocks.copies.get(block_hash)
-    if have is not None:
-        have.discard(slot)
-        if not have:
-            del blocks.copies[block_hash]
     watching = blocks.watchers.get(block_hash)
     if watching is None:
-        s.evicted_seq[slot[0]] = seq
+        s.evicted_seq[tier] = seq
     else:
         for c in watching:
-            if slot[0] == c.primary_tier:
+            if tier == c.primary_tier:
                 c.primary_loss_seq = seq
-                c.primary_blurred = c.primary_blurred or slot[1] == ANONYMOUS
-            if not have:
-                _lose(c, slot, seq)
-    if not have:
+                c.primary_blurred = c.primary_blurred or blurred
+            if not left:
+                _lose(c, seq, blurred)
+    if not left:
         past = blocks.past.pop(block_hash, None)
         if past is not None:
             _excused_loss(s, past, seq)
 
 
-def _lose(c: ClaimState, slot: Slot, seq: int) -> None:
+def _lose(c: ClaimState, seq: int, blurred: bool) -> None:
     if c.state == RESTORATION_FAILED or (c.cycle is not None and c.cycle.untold is not None):
         return  # A failed restoration owes an outcome of its own; the copy was in doubt already.
     if c.lost_seq < 0:
         c.lost_seq = seq
-    if slot[1] == ANONYMOUS:
-        c.lost_blurred = True
+    c.lost_blurred = c.lost_blurred or blurred
 
 
 def _excused_loss(s: SourceState, c: ClaimState, seq: int) -> None:
@@ -136,6 +161,6 @@ def _excused_loss(s: SourceState, c: ClaimState, seq: int) -> None:
         if c.observed is None or "release_before_loss" not in c.observed:
             c.note("release_before_loss", c.end_seq, seq)
         return
-    observed = s.results[c.result_index].observed
-    if s.results[c.result_index].verdict == "conforming" and "release_before_loss" not in observed:
-        observed["release_before_loss"] = (c.end_seq, seq)
+    result = s.results[c.result_index]
+    if result.verdict == "conforming" and "release_before_loss" not in result.observed:
+        result.observed["release_before_loss"] = (c.end_seq, seq)

@@ -12,6 +12,9 @@ from residentkv.audit.table import MATERIALIZE, MATERIALIZED, OFFLOAD, RESTORATI
 from residentkv.claims.predicates import Ranges
 from residentkv.trace.events import ClaimEvent, ClaimMaterialized, ClaimOffloaded, ClaimReused
 
+MAX_SEARCHED = 4096
+"""Open claims among which the owner of a foreign job is looked for, so that a bad trace costs no more than its size."""
+
 
 def on_materialized(s: SourceState, e: ClaimMaterialized) -> None:
     """The predicate is said to hold; it is evaluated again over the positions that are named."""
@@ -162,7 +165,8 @@ def _unproven(s: SourceState, c: ClaimState, e: ClaimOffloaded, job_id: int) -> 
         )
         return
     unclaimed = s.unclaimed_stores.get(job_id)
-    other = next((d for d in s.claims.values() if d.stored is not None and job_id in d.stored), None)
+    searched = s.claims.values() if len(s.claims) <= MAX_SEARCHED else ()
+    other = next((d for d in searched if d.stored is not None and job_id in d.stored), None)
     if unclaimed is not None or other is not None:
         owner = f"claim {other.claim_id} of {other.owner_scope}" if other is not None else "no claim"
         made = other.stored[job_id].created_seq if other is not None and other.stored is not None else unclaimed

@@ -29,6 +29,7 @@ def on_accepted(s: SourceState, e: ClaimAccepted) -> None:
         return
     if e.generation != 0:
         generation_differs(s, c, e, 0)
+    s.owners[e.claim_id] = e.owner_scope
     c.state = ACCEPTED
     c.accepted_seq = e.seq
     c.last_seq = e.seq
@@ -176,6 +177,7 @@ def on_rejected(s: SourceState, e: ClaimRejected) -> None:
     if c is None:
         return
     _decided_for(s, c, e)
+    s.owners.setdefault(e.claim_id, e.owner_scope)
     c.state = REJECT.target
     c.last_seq = c.end_seq = e.seq
     c.ended = True

@@ -5,9 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from residentkv.audit.model import ClaimResult, Finding, Verdict, worse
-from residentkv.audit.rules import acceptance
+from residentkv.audit.rules import acceptance, sequence
 from residentkv.audit.state import ClaimState, EndedClaim, SourceState
 from residentkv.audit.table import DEMOTED, EXPIRED, REJECTED, RELEASED
+
+MAX_BREAKS = 64
+"""Breaks of a source after which open claims are no longer told one by one; every later claim is inconclusive."""
 
 
 def unprotect(s: SourceState, c: ClaimState) -> None:
@@ -25,10 +28,8 @@ def collapse(s: SourceState, c: ClaimState) -> None:
     """Turn a claim into its result and forget it; only its key, and what names a resubmission, is kept."""
     if c.unaccepted:
         _never_accepted(s, c)
-    conforming = c.verdict is Verdict.CONFORMING
-    if conforming:
-        _identity_obligations(c)
-    observed = c.observed
+    elif s.breaks > MAX_BREAKS and not c.touched and c.verdict is Verdict.CONFORMING:
+        s.find(sequence.SEQUENCE_GAP, c, (c.last_seq,), f"{s.source}/{s.epoch} is broken in {s.breaks} places.")
     result = ClaimResult(
         owner_scope=c.owner_scope,
         claim_id=c.claim_id,
@@ -40,7 +41,7 @@ def collapse(s: SourceState, c: ClaimState) -> None:
         verdict=c.verdict,
         findings=tuple(c.findings) if c.findings else (),
         findings_dropped=c.findings_dropped,
-        observed={name: tuple(seqs) for name, seqs in observed.items()} if conforming and observed else {},
+        observed=_shown(c) if c.verdict is Verdict.CONFORMING else {},
         counts=c.counts or {},
         first_seq=c.first_seq,
         last_seq=c.last_seq,
@@ -56,19 +57,24 @@ def collapse(s: SourceState, c: ClaimState) -> None:
     c.stored = c.cycle = c.dead_jobs = None
 
 
-def _identity_obligations(c: ClaimState) -> None:
-    """What a conforming claim that got its outcome has shown by the identity on its events."""
-    if c.materialized_seq < 0 or c.state == REJECTED or not c.ended:
-        return
-    span = (c.accepted_seq, c.end_seq)
-    c.note("claim_identity", *span)
-    c.note("cache_identity", *span)
-    c.note("object_identity", *span)
-    c.note("acceptance", c.accepted_seq, c.materialized_seq)
-    c.note("predicate", c.materialized_seq)
-    c.note("ordered_lifecycle", c.accepted_seq, c.materialized_seq, c.end_seq)
+def _shown(c: ClaimState) -> dict[str, tuple[int, ...]]:
+    """Return what a conforming claim exercised; by its identity on all events only when it got its outcome."""
+    observed = c.observed
+    shown: dict[str, tuple[int, ...]] = {}
+    if observed:
+        for name, seqs in observed.items():
+            shown[name] = tuple(seqs)
+    start, end = c.materialized_seq, c.end_seq
+    if start < 0 or not c.ended or c.state == REJECTED:
+        return shown
+    accepted = c.accepted_seq
+    shown["claim_identity"] = shown["cache_identity"] = shown["object_identity"] = (accepted, end)
+    shown["acceptance"] = (accepted, start)
+    shown["predicate"] = (start,)
+    shown["ordered_lifecycle"] = (accepted, start, end)
     if c.join_seq >= 0:
-        c.note("joinability", c.join_seq, c.accepted_seq)
+        shown["joinability"] = (c.join_seq, accepted)
+    return shown
 
 
 def _never_accepted(s: SourceState, c: ClaimState) -> None:
@@ -101,12 +107,8 @@ def _never_accepted(s: SourceState, c: ClaimState) -> None:
 
 
 def _other_owner(s: SourceState, c: ClaimState) -> str | None:
-    for owner, claim_id in (*s.claims, *s.ended):
-        if claim_id == c.claim_id and owner != c.owner_scope:
-            other = s.claims.get((owner, claim_id))
-            if other is None or not other.unaccepted:
-                return owner
-    return None
+    owner = s.owners.get(c.claim_id)
+    return owner if owner != c.owner_scope else None
 
 
 def amend_result(s: SourceState, index: int, finding: Finding) -> None:

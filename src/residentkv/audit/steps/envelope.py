@@ -5,6 +5,7 @@ from __future__ import annotations
 from residentkv.audit.model import Rule
 from residentkv.audit.rules import sequence
 from residentkv.audit.state import SourceState
+from residentkv.audit.steps.endings import MAX_BREAKS
 from residentkv.trace.events import Event, GenericCounter, RuntimeEvent, TraceClosed, TraceOpened
 
 CLOSED = -1
@@ -82,6 +83,9 @@ def _break(s: SourceState, e: Event, rule: Rule, story: str) -> None:
     if s.broken_seq < 0:
         s.broken_seq = e.seq
     s.find(rule, None, (e.seq,), story)
+    s.breaks += 1
+    if s.breaks > MAX_BREAKS:
+        return
     for c in s.claims.values():
         if not c.ended and not c.touched:
             c.touched = True

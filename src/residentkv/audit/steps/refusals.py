@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from residentkv.audit.rules import capacity, coverage, failure, refusal, terms
 from residentkv.audit.state import ClaimState, RequestState, SourceState
-from residentkv.audit.steps.requests import finish_word, open_request
+from residentkv.audit.steps.requests import ended_at, finish_word, open_request
 from residentkv.trace.events import RequestAdmitted, RequestDeferred, RequestRefused, SchedulerRequestRefused
 
 Lost = RequestDeferred | RequestRefused
@@ -14,7 +14,7 @@ def on_scheduler_refused(s: SourceState, e: SchedulerRequestRefused) -> None:
     """The request is refused because its claim could not be restored."""
     r = s.requests.get(e.request_id)
     if r is None:
-        over = s.recent.get(e.request_id)
+        over = ended_at(s, e.request_id)
         if over is None:
             open_request(s, e)
         else:
@@ -36,7 +36,7 @@ def on_scheduler_refused(s: SourceState, e: SchedulerRequestRefused) -> None:
             f"{s.at(e)}: request {r.request_id} was refused at {s.seq(r.refused_seq)}.",
         )
         return
-    r.refused_seq = e.seq
+    r.refused_seq = r.denied_seq = e.seq
     r.refused_status = e.finish_status
     if c is not None:
         c.count("refused")
@@ -110,7 +110,7 @@ def on_refused(s: SourceState, e: RequestRefused) -> None:
             (before, e.seq),
             f"{s.at(e)}: request {r.request_id} was decided at {s.seq(before)}.",
         )
-    r.capacity_refused_seq = e.seq
+    r.capacity_refused_seq = r.denied_seq = e.seq
     if (
         e.need_blocks is None
         or e.protected_blocks is None
@@ -140,7 +140,7 @@ def _refused_by_connector(s: SourceState, e: RequestRefused, r: RequestState) ->
             f"{s.at(e)}: request {r.request_id} was refused at {s.seq(r.connector_refused_seq)}.",
         )
         return
-    r.connector_refused_seq = e.seq
+    r.connector_refused_seq = r.denied_seq = e.seq
     if c is not None:
         c.count("refused_by_connector")
     if r.failure is None and (cycle is None or cycle.connector_seq < 0):
@@ -261,7 +261,7 @@ def on_admitted(s: SourceState, e: RequestAdmitted) -> None:
             (r.admitted_seq, e.seq),
             f"{s.at(e)}: request {r.request_id} was admitted at {s.seq(r.admitted_seq)}.",
         )
-    refused_seq = max(r.capacity_refused_seq, r.refused_seq, r.connector_refused_seq)
+    refused_seq = r.denied_seq
     if refused_seq >= 0:
         s.find(
             refusal.REFUSED_BUT_SERVED,
@@ -269,7 +269,7 @@ def on_admitted(s: SourceState, e: RequestAdmitted) -> None:
             (refused_seq, e.seq),
             f"{s.at(e)}: request {r.request_id} was refused at {s.seq(refused_seq)}.",
         )
-    served_seq = max(r.reused_seq, r.recomputed_seq)
+    served_seq = r.reused_seq if r.reused_seq > r.recomputed_seq else r.recomputed_seq
     if served_seq >= 0:
         s.find(
             coverage.REQUEST_ORDER,
@@ -280,11 +280,12 @@ def on_admitted(s: SourceState, e: RequestAdmitted) -> None:
     r.admitted_seq = e.seq
     s.decided_seq = e.seq
     protected = s.protected_blocks
-    relieved = _relieved(s, e) if e.actions else 0
-    stated = e.protected_blocks
-    if stated != protected and stated != protected + relieved:
-        sum_differs(s, e, stated)
-    held = max(protected, stated - relieved)
+    stated = held = e.protected_blocks
+    if stated != protected or e.actions:
+        relieved = _relieved(s, e) if e.actions else 0
+        if stated != protected and stated != protected + relieved:
+            sum_differs(s, e, stated)
+        held = max(protected, stated - relieved)
     if held + e.active_blocks + e.need_blocks > e.usable_blocks:
         s.find(
             capacity.ADMISSION_INFEASIBLE,
@@ -329,10 +330,13 @@ def _relieved_by(s: SourceState, verb: str, claim_id: str) -> int | None:
     wanted = _STATES.get(verb)
     if wanted is None:
         return None
-    for (_, name), c in s.claims.items():
-        if name == claim_id and c.state_name() in wanted and not c.protects:
-            return c.footprint_blocks
-    for (_, name), ended in s.ended.items():
-        if name == claim_id and s.results[ended.result].state in wanted:
-            return ended.footprint_blocks
+    owner = s.owners.get(claim_id)
+    if owner is None:
+        return None
+    c = s.claims.get((owner, claim_id))
+    if c is not None:
+        return c.footprint_blocks if c.state_name() in wanted and not c.protects else None
+    ended = s.ended.get((owner, claim_id))
+    if ended is not None and s.results[ended.result].state in wanted:
+        return ended.footprint_blocks
     return None

@@ -11,6 +11,7 @@ from residentkv.audit.table import DEMOTED, HARMED, IS_OPEN, RESTORED
 from residentkv.trace.events import RequestEvent, RequestInitialized, RequestRecomputed, RequestTerminated
 
 MAX_RECENT = 4096
+"""Ended requests remembered, twice over, to tell an event that is too late from one of a request never seen."""
 
 SERVED = frozenset({"stopped", "stop", "length", "length_capped", "eos", "repetition", "finished"})
 """Finish words of a request that got its answer, in lower case; any other word is not a served request."""
@@ -23,15 +24,20 @@ FINAL = SERVED | WITHDRAWN | FAILED
 
 def finish_word(status: str) -> str:
     """Return the finish word in the form of the sets above: `FINISHED_LENGTH_CAPPED` is `length_capped`."""
-    word = status.lower()
-    return word.removeprefix("finished_") if word != "finished_" else word
+    return status if status in FINAL else status.lower().removeprefix("finished_")
+
+
+def ended_at(s: SourceState, request_id: str) -> int | None:
+    """Return where a request ended, if it is one of the recent ones."""
+    over = s.recent.get(request_id)
+    return over if over is not None else s.less_recent.get(request_id)
 
 
 def open_request(s: SourceState, e: RequestEvent, c: ClaimState | None = None) -> RequestState | None:
     """Return the open request of the event; None after filing that there is none."""
     r = s.requests.get(e.request_id)
     if r is None:
-        over = s.recent.get(e.request_id)
+        over = ended_at(s, e.request_id)
         s.find(
             coverage.UNKNOWN_REQUEST,
             c,
@@ -135,14 +141,14 @@ def _recomputed_claim(
 
 def on_terminated(s: SourceState, e: RequestTerminated) -> None:
     """The request is over: everything it owed must have come, and what was owed to it too."""
-    r = open_request(s, e)
-    if r is None:
-        return
     rid = e.request_id
-    del s.requests[rid]
+    r = s.requests.pop(rid, None)
+    if r is None:
+        open_request(s, e)  # Files that there is none.
+        return
     s.recent[rid] = e.seq
     if len(s.recent) > MAX_RECENT:
-        del s.recent[next(iter(s.recent))]
+        s.less_recent, s.recent = s.recent, {}
     word = finish_word(e.finish_status)
     served = word in SERVED
     if r.admitted_seq < 0 and (served or r.loads is not None):
@@ -150,7 +156,7 @@ def on_terminated(s: SourceState, e: RequestTerminated) -> None:
         if s.unadmitted_seq < 0:
             s.unadmitted_seq = e.seq
     c = r.claim
-    if max(r.refused_seq, r.capacity_refused_seq, r.connector_refused_seq, r.route_refused_seq) >= 0:
+    if r.denied_seq >= 0:
         _end_refused(s, r, e, word)
     elif r.deferred_seq >= 0 and served and r.admitted_seq < 0:
         s.find(
@@ -176,7 +182,7 @@ def on_terminated(s: SourceState, e: RequestTerminated) -> None:
 
 def _end_refused(s: SourceState, r: RequestState, e: RequestTerminated, word: str) -> None:
     c = r.claim
-    refused_seq = max(r.refused_seq, r.capacity_refused_seq, r.connector_refused_seq, r.route_refused_seq)
+    refused_seq = r.denied_seq
     if word not in FAILED and word not in WITHDRAWN:
         s.find(
             refusal.REFUSED_BUT_SERVED,
@@ -242,7 +248,7 @@ def _end_of_claimed(s: SourceState, c: ClaimState, r: RequestState, e: RequestTe
             )
     elif served and cycle is not None and cycle.reuse_seq >= 0:
         _restored(c, cycle.required_seq, cycle.restored_seq, cycle.reuse_seq, e.seq, r)
-    refused = max(r.refused_seq, r.capacity_refused_seq, r.connector_refused_seq, r.route_refused_seq) >= 0
+    refused = r.denied_seq >= 0
     if served and cycle is None and r.served_seq < 0 and not refused:
         _unexplained(s, c, r, e)
     if word not in SERVED and word not in WITHDRAWN and told is None and not refused and not silent:

@@ -102,7 +102,7 @@ def on_route_outcome(s: SourceState, e: ClaimRouteOutcome) -> None:
         c.lost_seq = e.seq
     if r is not None:
         if e.outcome == "refused":
-            r.route_refused_seq = e.seq
+            r.denied_seq = e.seq
         if r.served_seq >= 0:
             s.find(
                 routing.ROUTE_OUTCOME_CONTRADICTS_ITSELF,

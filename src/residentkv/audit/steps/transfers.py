@@ -7,7 +7,7 @@ from residentkv.audit.rules import acceptance, offload, restore
 from residentkv.audit.state import ClaimState, JobState, Key, SourceState
 from residentkv.audit.steps.endings import collapse
 from residentkv.audit.steps.joins import not_joined
-from residentkv.audit.steps.requests import open_request
+from residentkv.audit.steps.requests import ended_at, open_request
 from residentkv.audit.table import RESTORE_REQUIRED
 from residentkv.trace.events import JobCreated, LookupResult, TransferFinished
 
@@ -74,7 +74,7 @@ def on_job_created(s: SourceState, e: JobCreated) -> None:
 
 
 def _unclaimed_store(s: SourceState, e: JobCreated) -> None:
-    if e.request_id not in s.recent:
+    if ended_at(s, e.request_id) is None:
         open_request(s, e)
 
 
