@@ -58,7 +58,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict = Verdict.VIOLATING
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+class Finding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One broken or undecidable rule, with the events that show it.
 
     `seqs` are numbers within (source, epoch); they are empty only for findings about a whole file, which have no
@@ -79,7 +79,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     contradicts: tuple[str, ...]
 
 
-class ClaimResult(msgspec.Struct, frozen=True, kw_only=True):
+class ClaimResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The verdict on one claim of one (source, epoch).
 
     `instance` counts submissions under the same key from 0. `observed` maps an obligation to the events that

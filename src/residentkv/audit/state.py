@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from residentkv.audit.copies import BlockCopies
 from residentkv.audit.model import ClaimResult, Finding, Rule, Verdict
 from residentkv.audit.table import STATES, SUBMITTED
@@ -45,272 +47,136 @@ class ModeTraits:
 TRAITS: dict[str, ModeTraits] = {mode.value: ModeTraits(mode) for mode in Mode}
 
 
-class JobState:
+class JobState(msgspec.Struct, gc=False, eq=False):
     """A transfer job; positions are good only when they are good on every worker."""
 
-    __slots__ = (
-        "bytes",
-        "claim",
-        "created_seq",
-        "direction",
-        "failed_pos",
-        "finished_seq",
-        "generation",
-        "job_id",
-        "key",
-        "ok_pos",
-        "pos",
-        "request_id",
-        "success",
-        "told_seq",
-        "workers",
-        "workers_total",
-    )
-
-    def __init__(
-        self,
-        job_id: int,
-        direction: str,
-        request_id: str,
-        key: Key | None,
-        claim: ClaimState | None,
-        generation: int,
-        pos: Ranges,
-        created_seq: int,
-    ) -> None:
-        self.job_id = job_id
-        self.direction = direction
-        self.request_id = request_id
-        self.key = key
-        self.claim = claim
-        self.generation = generation
-        self.pos = pos
-        self.created_seq = created_seq
-        self.workers_total = 0
-        self.workers: set[int] | None = None
-        self.success = True
-        self.ok_pos = pos
-        self.failed_pos: Ranges = ()
-        self.bytes = 0
-        self.finished_seq = -1
-        self.told_seq = -1
+    job_id: int
+    direction: str
+    request_id: str
+    key: Key | None
+    claim: ClaimState | None
+    generation: int
+    pos: Ranges
+    created_seq: int
+    ok_pos: Ranges
+    failed_pos: Ranges = ()
+    success: bool = True
+    workers_total: int = 0
+    workers: set[int] | None = None
+    bytes: int = 0
+    finished_seq: int = -1
+    told_seq: int = -1
 
 
-class Cycle:
+class Cycle(msgspec.Struct, gc=False, eq=False):
     """One restore cycle: who required it, what was loaded, how it ended."""
 
-    __slots__ = (
-        "connector_seq",
-        "failed_pos",
-        "failed_seq",
-        "finish_status",
-        "generation",
-        "job",
-        "policy",
-        "request_id",
-        "required_pos",
-        "required_seq",
-        "restored_pos",
-        "restored_seq",
-        "reuse_seq",
-        "untold",
-    )
-
-    def __init__(self, generation: int, request_id: str | None, required_pos: Ranges, required_seq: int) -> None:
-        self.generation = generation
-        self.request_id = request_id
-        self.required_pos = required_pos
-        self.required_seq = required_seq
-        self.job: JobState | None = None
-        self.untold: JobState | None = None
-        self.restored_seq = -1
-        self.restored_pos: Ranges = ()
-        self.reuse_seq = -1
-        self.connector_seq = -1
-        self.failed_seq = -1
-        self.failed_pos: Ranges = ()
-        self.policy = ""
-        self.finish_status = ""
+    generation: int
+    request_id: str | None
+    required_pos: Ranges
+    required_seq: int
+    job: JobState | None = None
+    untold: JobState | None = None
+    restored_seq: int = -1
+    restored_pos: Ranges = ()
+    reuse_seq: int = -1
+    connector_seq: int = -1
+    failed_seq: int = -1
+    failed_pos: Ranges = ()
+    policy: str = ""
+    finish_status: str = ""
 
 
-class RequestState:
+class RequestState(msgspec.Struct, gc=False, eq=False):
     """An active request and what it owes or is owed."""
 
-    __slots__ = (
-        "admitted_seq",
-        "capacity_refused_seq",
-        "claim",
-        "connector_refused_seq",
-        "cycle",
-        "deferred_seq",
-        "denied_seq",
-        "failure",
-        "init_seq",
-        "key",
-        "loads",
-        "lookup_pos",
-        "lookup_seq",
-        "lookup_tier",
-        "recomputed_pos",
-        "recomputed_seq",
-        "refused_seq",
-        "refused_status",
-        "request_id",
-        "reused_seq",
-        "served_seq",
-    )
-
-    def __init__(self, request_id: str, key: Key | None, init_seq: int) -> None:
-        self.request_id = request_id
-        self.key = key
-        self.init_seq = init_seq
-        self.claim: ClaimState | None = None
-        self.cycle: Cycle | None = None
-        self.failure: Cycle | None = None
-        self.loads: list[int] | None = None
-        self.admitted_seq = -1
-        self.deferred_seq = -1
-        self.capacity_refused_seq = -1
-        self.connector_refused_seq = -1
-        self.refused_seq = -1
-        self.refused_status = ""
-        self.lookup_seq = -1
-        self.lookup_pos: Ranges = ()
-        self.lookup_tier = ""
-        self.recomputed_seq = -1
-        self.recomputed_pos: Ranges = ()
-        self.reused_seq = -1
-        self.denied_seq = -1
-        self.served_seq = -1
+    request_id: str
+    key: Key | None
+    init_seq: int
+    claim: ClaimState | None = None
+    cycle: Cycle | None = None
+    failure: Cycle | None = None
+    loads: list[int] | None = None
+    admitted_seq: int = -1
+    deferred_seq: int = -1
+    denied_seq: int = -1
+    capacity_refused_seq: int = -1
+    connector_refused_seq: int = -1
+    refused_seq: int = -1
+    refused_status: str = ""
+    lookup_seq: int = -1
+    lookup_pos: Ranges = ()
+    lookup_tier: str = ""
+    recomputed_seq: int = -1
+    recomputed_pos: Ranges = ()
+    reused_seq: int = -1
+    served_seq: int = -1
 
 
-class ClaimState:
-    """One submission of a claim and where it stands."""
+class ClaimState(msgspec.Struct, gc=False, eq=False):
+    """One submission of a claim and where it stands; made by `submitted`."""
 
-    __slots__ = (
-        "accepted_seq",
-        "blocked_seq",
-        "cache_identity",
-        "claim_id",
-        "counts",
-        "cycle",
-        "dead_jobs",
-        "deadline_ns",
-        "end_seq",
-        "ended",
-        "findings",
-        "findings_dropped",
-        "first_request",
-        "first_seq",
-        "footprint_blocks",
-        "generation",
-        "hashes",
-        "instance",
-        "join_seq",
-        "key",
-        "last_request",
-        "last_seq",
-        "lost_blurred",
-        "lost_seq",
-        "materialized_seq",
-        "needed_hashes",
-        "needed_pos",
-        "object_blocks",
-        "object_id",
-        "observed",
-        "offload_pos",
-        "offload_seqs",
-        "offload_tier",
-        "on_restore_failure",
-        "open_jobs",
-        "open_requests",
-        "owner_scope",
-        "predicate",
-        "predicate_text",
-        "primary_blurred",
-        "primary_loss_seq",
-        "primary_tier",
-        "priority",
-        "protects",
-        "result_index",
-        "retrievable_pos",
-        "revision",
-        "skipped",
-        "state",
-        "step_seq",
-        "stored",
-        "token_map_id",
-        "touched",
-        "traits",
-        "unaccepted",
-        "unaccepted_known",
-        "unseen",
-        "used_seq",
-        "verdict",
-        "worker",
-        "worker_seq",
-    )
-
-    def __init__(self, e: ClaimEvent, instance: int) -> None:
-        self.claim_id = e.claim_id
-        self.owner_scope = e.owner_scope
-        self.key: Key = (e.owner_scope, e.claim_id)
-        self.object_id = e.object_id
-        self.token_map_id = e.token_map_id
-        self.cache_identity = e.cache_identity
-        self.predicate_text = e.predicate
-        self.predicate: Predicate | None = None
-        self.instance = instance
-        self.state = SUBMITTED
-        self.first_seq = self.last_seq = self.step_seq = e.seq
-        self.traits: ModeTraits | None = None
-        self.on_restore_failure = ""
-        self.footprint_blocks = 0
-        self.revision = 0
-        self.deadline_ns: int | None = None
-        self.generation = 0
-        self.accepted_seq = -1
-        self.materialized_seq = -1
-        self.end_seq = -1
-        self.ended = False
-        self.unaccepted = False
-        self.unaccepted_known = False
-        self.skipped: list[str] | None = None
-        self.touched = False
-        self.priority = 0
-        self.used_seq = -1
-        self.protects = False
-        self.first_request: str | None = None
-        self.last_request: str | None = None
-        self.join_seq = -1
-        self.open_requests = 0
-        self.open_jobs = 0
-        self.object_blocks = 0
-        self.retrievable_pos: Ranges = ()
-        self.needed_pos: Ranges = ()
-        self.primary_tier = ""
-        self.offload_tier = ""
-        self.offload_pos: Ranges = ()
-        self.offload_seqs: tuple[int, ...] = ()
-        self.stored: dict[int, JobState] | None = None
-        self.dead_jobs: list[int] | None = None
-        self.cycle: Cycle | None = None
-        self.hashes: tuple[str, ...] = ()
-        self.needed_hashes: tuple[str, ...] = ()
-        self.unseen: set[str] | None = None
-        self.result_index = -1
-        self.lost_seq = -1
-        self.lost_blurred = False
-        self.primary_loss_seq = -1
-        self.primary_blurred = False
-        self.blocked_seq = -1
-        self.worker: tuple[str, int] | None = None
-        self.worker_seq = -1
-        self.verdict = Verdict.CONFORMING
-        self.findings: list[Finding] | None = None
-        self.findings_dropped = 0
-        self.observed: dict[str, list[int]] | None = None
-        self.counts: dict[str, int] | None = None
+    claim_id: str
+    owner_scope: str
+    key: Key
+    object_id: str
+    token_map_id: str
+    cache_identity: str
+    predicate_text: str
+    instance: int
+    first_seq: int
+    last_seq: int
+    step_seq: int
+    state: int = SUBMITTED
+    predicate: Predicate | None = None
+    traits: ModeTraits | None = None
+    on_restore_failure: str = ""
+    footprint_blocks: int = 0
+    revision: int = 0
+    deadline_ns: int | None = None
+    generation: int = 0
+    accepted_seq: int = -1
+    materialized_seq: int = -1
+    end_seq: int = -1
+    ended: bool = False
+    unaccepted: bool = False
+    unaccepted_known: bool = False
+    skipped: list[str] | None = None
+    touched: bool = False
+    priority: int = 0
+    used_seq: int = -1
+    protects: bool = False
+    first_request: str | None = None
+    last_request: str | None = None
+    join_seq: int = -1
+    open_requests: int = 0
+    open_jobs: int = 0
+    object_blocks: int = 0
+    retrievable_pos: Ranges = ()
+    needed_pos: Ranges = ()
+    primary_tier: str = ""
+    offload_tier: str = ""
+    offload_pos: Ranges = ()
+    offload_seqs: tuple[int, ...] = ()
+    stored: dict[int, JobState] | None = None
+    dead_jobs: list[int] | None = None
+    cycle: Cycle | None = None
+    hashes: tuple[str, ...] = ()
+    needed_hashes: tuple[str, ...] = ()
+    unseen: set[str] | None = None
+    result_index: int = -1
+    lost_seq: int = -1
+    lost_blurred: bool = False
+    primary_loss_seq: int = -1
+    primary_blurred: bool = False
+    blocked_seq: int = -1
+    worker: tuple[str, int] | None = None
+    worker_seq: int = -1
+    verdict: Verdict = Verdict.CONFORMING
+    findings: list[Finding] | None = None
+    findings_dropped: int = 0
+    observed: dict[str, list[int]] | None = None
+    counts: dict[str, int] | None = None
 
     def note(self, obligation: str, *seqs: int) -> None:
         """Record that these events exercised an obligation."""
@@ -331,18 +197,33 @@ class ClaimState:
         return STATES[self.state].value
 
 
-class EndedClaim:
+def submitted(e: ClaimEvent, instance: int) -> ClaimState:
+    """Return the state of a claim that is first named by `e`."""
+    seq = e.seq
+    return ClaimState(
+        e.claim_id,
+        e.owner_scope,
+        (e.owner_scope, e.claim_id),
+        e.object_id,
+        e.token_map_id,
+        e.cache_identity,
+        e.predicate,
+        instance,
+        seq,
+        seq,
+        seq,
+    )
+
+
+class EndedClaim(msgspec.Struct, gc=False, eq=False):
     """What is kept of a collapsed claim besides its result, to recognise events and submissions that come later."""
 
-    __slots__ = ("first_request", "footprint_blocks", "instance", "result", "revision", "state")
-
-    def __init__(self, c: ClaimState, result: int) -> None:
-        self.result = result
-        self.instance = c.instance
-        self.first_request = c.first_request
-        self.revision = c.revision
-        self.footprint_blocks = c.footprint_blocks if c.traits is not None and c.traits.reserves else 0
-        self.state = c.state
+    result: int
+    instance: int
+    first_request: str | None
+    revision: int
+    footprint_blocks: int
+    state: int
 
 
 class SourceState:

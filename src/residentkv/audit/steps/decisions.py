@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from residentkv.audit.rules import acceptance, capacity, coverage, lifecycle, terms
-from residentkv.audit.state import TRAITS, ClaimState, SourceState
+from residentkv.audit.state import TRAITS, ClaimState, SourceState, submitted
 from residentkv.audit.steps.endings import collapse
 from residentkv.audit.steps.joins import (
     after_end,
@@ -149,7 +149,7 @@ def _submission(s: SourceState, e: ClaimAccepted | ClaimRejected) -> ClaimState 
                 claim_of(s, e)  # Files that the claim has ended.
                 return None
             instance = ended.instance + 1
-    c = ClaimState(e, instance)
+    c = submitted(e, instance)
     s.claims[key] = c
     posthoc = s.prenamed.pop(key, None)
     if posthoc is not None:
@@ -194,11 +194,11 @@ def on_deferred(s: SourceState, e: ClaimDeferred) -> None:
         if ended is not None and not _resubmitted(e, ended.first_request, ended.revision):
             claim_of(s, e)  # Files that the claim has ended.
             return
-        c = ClaimState(e, 0 if ended is None else ended.instance + 1)
+        c = submitted(e, 0 if ended is None else ended.instance + 1)
         s.claims[key] = c
     elif c.ended and _resubmitted(e, c.first_request, c.revision):
         collapse(s, c)
-        c = ClaimState(e, c.instance + 1)
+        c = submitted(e, c.instance + 1)
         s.claims[key] = c
     elif c.ended:
         after_end(s, c, e)

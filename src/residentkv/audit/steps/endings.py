@@ -48,7 +48,14 @@ def collapse(s: SourceState, c: ClaimState) -> None:
     )
     c.result_index = len(s.results)
     s.results.append(result)
-    s.ended[c.key] = EndedClaim(c, c.result_index)
+    s.ended[c.key] = EndedClaim(
+        c.result_index,
+        c.instance,
+        c.first_request,
+        c.revision,
+        c.footprint_blocks if c.traits is not None and c.traits.reserves else 0,
+        c.state,
+    )
     if s.claims.get(c.key) is c:
         del s.claims[c.key]
     if c.dead_jobs is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from residentkv.audit.model import Verdict
 from residentkv.audit.rules import acceptance, coverage, lifecycle
-from residentkv.audit.state import ClaimState, RequestState, SourceState
+from residentkv.audit.state import ClaimState, RequestState, SourceState, submitted
 from residentkv.audit.steps.endings import amend_result
 from residentkv.audit.table import ACCEPTED, MATERIALIZED, SUBMITTED, Move, mistake
 from residentkv.trace.events import ClaimEvent, Event
@@ -72,7 +72,7 @@ def _unknown_claim(s: SourceState, e: ClaimEvent) -> ClaimState | None:
         )
         amend_result(s, ended.result, finding)
         return None
-    c = ClaimState(e, 0)
+    c = submitted(e, 0)
     c.unaccepted = True
     c.unaccepted_known = s.broken_seq < 0
     c.skipped = ["resident_claim_accepted"]

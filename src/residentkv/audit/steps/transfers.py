@@ -54,7 +54,8 @@ def on_job_created(s: SourceState, e: JobCreated) -> None:
             f"{s.at(e)} creates job {e.job_id} a second time.",
         )
         return
-    job = JobState(e.job_id, e.direction, e.request_id, key, c, e.generation, clean(e.pos), e.seq)
+    pos = clean(e.pos)
+    job = JobState(e.job_id, e.direction, e.request_id, key, c, e.generation, pos, e.seq, pos)
     jobs[e.job_id] = job
     if c is not None:
         c.open_jobs += 1
