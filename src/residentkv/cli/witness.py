@@ -19,7 +19,8 @@ from residentkv.report.audits import audit_document
 from residentkv.report.documents import json_text
 from residentkv.witness.driver import perform, plan_runs, prepare_model
 from residentkv.witness.judge import RunResult, judge_run
-from residentkv.witness.scenarios import SCENARIOS, Scenario
+from residentkv.witness.scenario import Scenario
+from residentkv.witness.scenarios import SCENARIOS
 from residentkv.witness.table import ScenarioSummary, render_markdown, summarize
 
 
@@ -28,9 +29,7 @@ from residentkv.witness.table import ScenarioSummary, render_markdown, summarize
 @click.option("--all", "everything", is_flag=True, help="Run every scenario.")
 @click.option("--list", "listing", is_flag=True, help="List the scenarios and end.")
 @click.option("--prepare", is_flag=True, help="Prepare the model that the runs use and end.")
-@click.option(
-    "--repeat", type=click.IntRange(min=1), help="Repetitions at most; default: the scenario's own."
-)
+@click.option("--repeat", type=click.IntRange(min=1), help="Repetitions at most; default: the scenario's own.")
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("out/witness"), help="Folder for all files."
 )
@@ -109,7 +108,10 @@ def print_summary(summaries: list[ScenarioSummary], results: list[RunResult]) ->
     """Print the aggregate, then every expectation that was not met."""
     table = Table(title=None, box=None, pad_edge=False)
     for name in ("scenario", "runs", "as exp.", "observ.", "outcome", "audit", "refusal us"):
-        table.add_column(name, justify="left" if name in ("scenario", "audit") else "right")
+        left = name in ("scenario", "audit")
+        table.add_column(
+            name, justify="left" if left else "right", no_wrap=left, min_width=30 if name == "scenario" else None
+        )
     for s in summaries:
         refusal = s.failed_transfer_to_refusal_median_us
         table.add_row(

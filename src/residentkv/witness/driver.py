@@ -19,7 +19,7 @@ import msgspec
 from residentkv.errors import ResidentKVError
 from residentkv.files import replace_file
 from residentkv.witness.environment import model_folder, run_in_runtime
-from residentkv.witness.scenarios import EngineSettings, Scenario
+from residentkv.witness.scenario import EngineSettings, Scenario
 
 Progress = Callable[[str], None]
 RUNNER = "residentkv.runtimes.vllm.runner"
@@ -115,7 +115,7 @@ def _run_engine(
         ["-m", RUNNER, str(path), str(work)],
         log=logs / f"{work.name}.log",
         what=f"the engine of {', '.join(sorted({r.scenario.name for r in runs}))}",
-        environment={"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "WARNING"},
+        environment={"VLLM_ENABLE_V1_MULTIPROCESSING": str(int(settings.processes)), "VLLM_LOGGING_LEVEL": "WARNING"},
         on_line=lambda line: progress(line) if line.startswith("run ") else None,
     )
 

@@ -22,7 +22,7 @@ from residentkv.trace.events import (
     TransferFinished,
 )
 from residentkv.trace.reader import read_trace
-from residentkv.witness.scenarios import Scenario
+from residentkv.witness.scenario import Scenario
 
 OBSERVATION = "observation"
 FAILURE_OUTCOME = "failure_outcome"
@@ -69,6 +69,7 @@ def judge_run(scenario: Scenario, folder: Path) -> tuple[RunResult, AuditReport 
     answers = _records(folder / "requests.json")
     baseline_path = folder / "baseline.json"
     baseline = _records(baseline_path) if baseline_path.is_file() else {}
+    run_id = msgspec.json.decode((folder / "requests.json").read_bytes())["run_id"]
     trace = folder / "trace.jsonl"
     report: AuditReport | None = None
     events: list[Event] = []
@@ -84,12 +85,12 @@ def judge_run(scenario: Scenario, folder: Path) -> tuple[RunResult, AuditReport 
     resident, reuse = answers.get("resident"), answers.get("reuse")
     result = RunResult(
         scenario=scenario.name,
-        run_id=msgspec.json.decode((folder / "requests.json").read_bytes())["run_id"],
+        run_id=run_id,
         observation=observation,
         failure_outcome=failure_outcome,
         verdict=report.verdict if report else None,
         sequence_valid=report is not None and not _sequence_findings(report),
-        checks=_check(scenario, answers, baseline, observation, failure_outcome, report),
+        checks=_check(scenario, answers, baseline, observation, failure_outcome, report, run_id),
         resident_ttft_ns=_span(resident, "first_token_ns"),
         reuse_ttft_ns=_span(reuse, "first_token_ns"),
         resident_ns=_span(resident, "finished_ns"),
@@ -133,6 +134,7 @@ def _check(
     observation: bool,
     failure_outcome: bool,
     report: AuditReport | None,
+    run_id: str,
 ) -> tuple[Check, ...]:
     out: list[Check] = []
 
@@ -145,15 +147,26 @@ def _check(
     ):
         if wanted is not None:
             add(f"{gate} {'passes' if wanted else 'does not pass'}", found is wanted, "pass" if found else "no pass")
-    if scenario.verdict is not None:
-        verdict = report.verdict.value if report else "no trace"
-        add(f"audit says {scenario.verdict}", verdict == scenario.verdict, verdict)
+    wanted_verdict = scenario.verdict or "no trace"
+    verdict = report.verdict.value if report else "no trace"
+    add(f"audit says {wanted_verdict}", verdict == wanted_verdict, verdict)
     for label in scenario.served:
         reason = answers.get(label, {}).get("finish_reason")
         add(f"{label} is served", reason in ("length", "stop"), str(reason))
     for label in scenario.refused:
         reason = answers.get(label, {}).get("finish_reason")
         add(f"{label} is refused", reason == "error", str(reason))
+    for label, name in scenario.names:
+        refusal = (answers.get(label, {}).get("kv_transfer_params") or {}).get("resident_claim_refusal") or {}
+        claim_id = refusal.get("claim_id")
+        add(f"the refusal of {label} names {name}", claim_id == f"{run_id}:{name}", str(claim_id))
+    for label, decision in scenario.decisions:
+        answer = (answers.get(label, {}).get("kv_transfer_params") or {}).get("resident_claim") or {}
+        add(f"the claim of {label} is {decision}", answer.get("decision") == decision, str(answer.get("decision")))
+    for name in sorted({n for n, _ in scenario.outcomes}):
+        wanted_states = [state for n, state in scenario.outcomes if n == name]
+        ends = [c.state for c in report.claims if c.claim_id == f"{run_id}:{name}"] if report else []
+        add(f"{name} ends as {', then '.join(wanted_states)}", ends == wanted_states, ", then ".join(ends) or "nothing")
     for label in scenario.same:
         same = _tokens(answers, label) == _tokens(baseline, label) != []
         add(f"{label} tokens equal vLLM without connector", same, "equal" if same else "different")

@@ -1,134 +1,51 @@
-"""The witness scenarios as data: what is asked of a real vLLM engine, and what has to be seen afterwards.
-
-A scenario is a list of steps for the runner (`residentkv.runtimes.vllm.runner`) and two expectations: whether the
-observation gate and whether the failure-outcome gate has to pass. Nothing here looks at a trace.
-"""
+"""The scenarios: nine of the published artifact, and what it left out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-BLOCK_TOKENS = 32
-PREFIX_TOKENS = 480
-PREFIX_BLOCKS = PREFIX_TOKENS // BLOCK_TOKENS
+from residentkv.witness.scenario import (
+    PREFIX_BLOCKS,
+    RESET,
+    SETTLE,
+    EngineSettings,
+    Scenario,
+    Step,
+    ask,
+    batch,
+    claim,
+    faults,
+)
 
-Step = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineSettings:
-    """Settings of the engine process a scenario needs; runs with equal settings share a process."""
-
-    usable_blocks: int = 63
-    max_model_len: int = 1024
-    tier_bytes: int = 1 << 27
-    failure_policy: str = "fail"
-    log: bool = True
-    options: tuple[tuple[str, Any], ...] = ()
-
-    def as_job(self, *, plugin: bool) -> dict[str, Any]:
-        """Return the engine part of a runner job."""
-        return {
-            "plugin": plugin,
-            "usable_blocks": self.usable_blocks,
-            "block_size": BLOCK_TOKENS,
-            "max_model_len": self.max_model_len,
-            "tier_bytes": self.tier_bytes,
-            "failure_policy": self.failure_policy,
-            "log": self.log,
-            "options": dict(self.options),
-        }
+LONG_BLOCKS = 60
+NO_FAULTS: Step = {"faults": {}}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scenario:
-    """One scenario; `steps` builds the steps of one repetition from its run id.
-
-    `observes`: the claim is seen through to reuse of restored bytes. `refuses`: the failure of its restoration is
-    seen as an ordered, claim-scoped outcome; None leaves a gate open. `same` and `differ` are labels whose output
-    must equal that of vLLM without a connector, or must differ from it (the negative control). `served` and
-    `refused` are labels that must be answered, or must end in an error.
-    """
-
-    name: str
-    title: str
-    steps: Callable[[str], list[Step]]
-    observes: bool | None
-    refuses: bool | None
-    repeat: int = 30
-    engine: EngineSettings = field(default_factory=EngineSettings)
-    same: tuple[str, ...] = ()
-    differ: tuple[str, ...] = ()
-    verdict: str | None = "conforming"
-    refused: tuple[str, ...] = ()
-    served: tuple[str, ...] = ()
+def _fail(**more: Any) -> Step:
+    return faults({"action": "fail_load", **more})
 
 
-def claim(run_id: str, *, name: str = "claim", owner: str = "tenant-a", **changes: Any) -> dict[str, Any]:
-    """Return the wire form of a claim on the leading prefix."""
-    return {
-        "claim_id": f"{run_id}:{name}",
-        "owner_scope": owner,
-        "predicate": f"leading_prefix_at_least({PREFIX_BLOCKS})",
-        "mode": "offloadable",
-        "footprint_blocks": PREFIX_BLOCKS,
-        **changes,
-    }
-
-
-def ask(
-    label: str,
-    seed: str,
-    *,
-    claim: dict[str, Any] | None = None,
-    tokens: int = PREFIX_TOKENS,
-    suffix: int = 0,
-    max_tokens: int = 16,
-    **params: Any,
-) -> dict[str, Any]:
-    """Return one request; `claim` and `params` travel in kv_transfer_params."""
-    transfer = {**({"resident_claim": claim} if claim else {}), **params}
-    return {
-        "label": label,
-        "prompt_seed": seed,
-        "tokens": tokens,
-        "suffix_tokens": suffix,
-        "max_tokens": max_tokens,
-        "kv_transfer_params": transfer or None,
-    }
-
-
-def batch(*requests: dict[str, Any]) -> Step:
-    """Return a step with these requests in the engine together."""
-    return {"batch": list(requests)}
-
-
-SETTLE: Step = {"settle": True}
-RESET: Step = {"reset_primary": True}
-
-
-def faults(*rules: dict[str, Any]) -> Step:
-    """Return a step that hands the tier a fault plan."""
-    return {"faults": {"faults": list(rules)}}
-
-
-def _success(run_id: str) -> list[Step]:
-    c = claim(run_id)
+def _success(run_id: str, *, between: tuple[Step, ...] = (), **terms: Any) -> list[Step]:
+    """Offload, reset the primary tier, then whatever happens in between, then reuse."""
+    c = claim(run_id, **terms)
     return [
         batch(ask("resident", run_id, claim=c)),
         SETTLE,
         RESET,
+        *between,
         batch(ask("reuse", run_id, claim=c, suffix=1)),
-        SETTLE,
     ]
 
 
-def _zeroed(run_id: str) -> list[Step]:
-    steps = _success(run_id)
-    steps.insert(3, faults({"action": "zero", "times": 1}))
-    return steps
+def _unclaimed(run_id: str, *between: Step) -> list[Step]:
+    return [
+        batch(ask("resident", run_id)),
+        SETTLE,
+        RESET,
+        *between,
+        batch(ask("reuse", run_id, suffix=1)),
+    ]
 
 
 def _load_failure(run_id: str) -> list[Step]:
@@ -137,46 +54,422 @@ def _load_failure(run_id: str) -> list[Step]:
         batch(ask("resident", run_id, claim=c)),
         SETTLE,
         RESET,
-        faults({"action": "fail_load", "claim_id": c["claim_id"], "times": 1}),
+        _fail(claim_id=c["claim_id"], times=1),
         batch(ask("reuse", run_id, claim=c, suffix=1), ask("beside", f"{run_id}/beside", tokens=96)),
-        {"faults": {}},
+        NO_FAULTS,
         batch(ask("next", f"{run_id}/next", tokens=64)),
-        SETTLE,
+        RESET,
+        batch(ask("again", run_id, suffix=1)),
     ]
 
 
-SCENARIOS: dict[str, Scenario] = {
-    s.name: s
-    for s in (
-        Scenario(
-            name="success_path",
-            title="offload, local reset, restore, reuse of the same claim",
-            steps=_success,
-            observes=True,
-            refuses=False,
-            same=("resident", "reuse"),
-            served=("resident", "reuse"),
+def _failed(run_id: str, **rule: Any) -> list[Step]:
+    return _success(run_id, between=(faults({"action": "fail_load", "times": 1, **rule}),))
+
+
+def _counters(run_id: str) -> list[Step]:
+    return [*_unclaimed(run_id, _fail(times=1)), {"counters": True}]
+
+
+def _several(run_id: str, names: tuple[str, ...], *between: Step) -> list[Step]:
+    claims = {n: claim(run_id, name=n, predicate="leading_prefix_at_least(4)", footprint_blocks=4) for n in names}
+    residents = [ask(f"resident-{n}", f"{run_id}/{n}", claim=c, tokens=128) for n, c in claims.items()]
+    reuses = [ask(f"reuse-{n}", f"{run_id}/{n}", claim=c, tokens=128, suffix=1) for n, c in claims.items()]
+    return [batch(*residents), SETTLE, RESET, *between, batch(*reuses)]
+
+
+def _targeted(run_id: str) -> list[Step]:
+    return _several(run_id, ("a", "b", "c"), _fail(claim_id=f"{run_id}:b", times=1))
+
+
+def _tier_full(run_id: str) -> list[Step]:
+    other = claim(run_id, name="other")
+    return [
+        batch(ask("resident", run_id, claim=claim(run_id))),
+        SETTLE,
+        batch(ask("second", f"{run_id}/other", claim=other)),
+        SETTLE,
+        RESET,
+        batch(ask("reuse", run_id, claim=claim(run_id), suffix=1)),
+    ]
+
+
+def _store_failure(run_id: str) -> list[Step]:
+    return [
+        faults({"action": "fail_store", "times": 1}),
+        batch(ask("resident", run_id, claim=claim(run_id))),
+        SETTLE,
+        NO_FAULTS,
+        RESET,
+        batch(ask("reuse", run_id, suffix=1)),
+    ]
+
+
+def _rejected(run_id: str) -> list[Step]:
+    c = claim(run_id, predicate=f"leading_prefix_at_least({PREFIX_BLOCKS + 1})")
+    return [batch(ask("resident", run_id, claim=c)), SETTLE]
+
+
+def _expired(run_id: str) -> list[Step]:
+    return [
+        batch(ask("resident", run_id, claim=claim(run_id, ttl_s=1.5))),
+        SETTLE,
+        RESET,
+        {"sleep_s": 1.6},
+        batch(ask("reuse", run_id, suffix=1)),
+    ]
+
+
+def _released(run_id: str) -> list[Step]:
+    c = claim(run_id)
+    name = {"claim_id": c["claim_id"], "owner_scope": c["owner_scope"]}
+    return [
+        batch(ask("resident", run_id, claim=c)),
+        SETTLE,
+        RESET,
+        faults({"action": "delay_load", "delay_s": 0.3, "times": 1}),
+        batch(
+            ask("reuse", run_id, claim=c, suffix=1),
+            ask("release", f"{run_id}/release", tokens=8, max_tokens=1, after_steps=3, resident_claim_release=name),
         ),
-        Scenario(
-            name="zeroed_tier_control",
-            title="the same, the tier zeroed before reuse, checksums to match: the output must change",
-            steps=_zeroed,
-            observes=None,
-            refuses=None,
-            repeat=3,
-            same=("resident",),
-            differ=("reuse",),
-            served=("resident", "reuse"),
-        ),
-        Scenario(
-            name="claimed_load_failure",
-            title="the load of the claim fails: ordered, claim-scoped refusal; neighbours are served",
-            steps=_load_failure,
-            observes=False,
-            refuses=True,
-            same=("resident", "next"),
-            refused=("reuse",),
-            served=("resident", "beside", "next"),
-        ),
+    ]
+
+
+def _then_success(run_id: str) -> list[Step]:
+    return [*_failed(run_id), NO_FAULTS, RESET, batch(ask("later", run_id, claim=claim(run_id), suffix=1))]
+
+
+def _persistent(run_id: str) -> list[Step]:
+    """Every load fails; each time the claim is demoted, taken anew by the next request and stored again."""
+    c = claim(run_id, on_restore_failure="recompute")
+
+    def use(label: str) -> tuple[Step, ...]:
+        return (batch(ask(label, run_id, claim=c, suffix=1)), SETTLE, RESET)
+
+    return [
+        batch(ask("resident", run_id, claim=c)),
+        SETTLE,
+        RESET,
+        _fail(),
+        *use("fails"),
+        *use("takes-anew"),
+        *use("fails-again"),
+        NO_FAULTS,
+        *use("takes-anew-again"),
+        batch(ask("reuse", run_id, claim=c, suffix=1)),
+    ]
+
+
+def _timed(run_id: str, tokens: int) -> list[Step]:
+    blocks = tokens // 32
+    c = claim(run_id, predicate=f"leading_prefix_at_least({blocks})", footprint_blocks=blocks)
+    return [
+        batch(ask("resident", run_id, claim=c, tokens=tokens, max_tokens=4)),
+        SETTLE,
+        RESET,
+        batch(ask("reuse", run_id, claim=c, tokens=tokens, suffix=1, max_tokens=4)),
+    ]
+
+
+def _broken(run_id: str) -> list[Step]:
+    c = claim(run_id, predicate=f"leading_prefix_at_least({LONG_BLOCKS})", footprint_blocks=LONG_BLOCKS)
+    tokens = LONG_BLOCKS * 32
+    return [
+        batch(ask("resident", run_id, claim=c, tokens=tokens)),
+        SETTLE,
+        RESET,
+        faults({"action": "lose", "positions": [[0, 1]], "times": 1}),
+        batch(ask("reuse", run_id, claim=c, tokens=tokens, suffix=1)),
+    ]
+
+
+BOTH = ("resident", "reuse")
+REUSE = ("reuse",)
+REUSE_NAMES = (("reuse", "claim"),)
+QUIET = EngineSettings(log=False, counters=True)
+PROCESSES = EngineSettings(processes=True)
+SMALL_TIER = EngineSettings(tier_bytes=20 * 737_280)
+RETRY = EngineSettings(options=(("restore_attempts", 2),))
+WIDE = EngineSettings(usable_blocks=300, max_model_len=4200, tier_bytes=1 << 28)
+LONG = EngineSettings(usable_blocks=160, max_model_len=2400)
+
+_ALL = (
+    Scenario(
+        name="success_no_event_path",
+        title="the same success with the event log off: nothing can be shown",
+        steps=_success,
+        observes=False,
+        refuses=False,
+        verdict=None,
+        engine=QUIET,
+        served=BOTH,
+        same=BOTH,
+    ),
+    Scenario(
+        name="success_path",
+        title="offload, local reset, restore, reuse of the same claim",
+        steps=_success,
+        observes=True,
+        refuses=False,
+        served=BOTH,
+        same=BOTH,
+        outcomes=(("claim", "released"),),
+    ),
+    Scenario(
+        name="zeroed_tier_control",
+        title="the same, tier zeroed before reuse, checksums to match: the output must change",
+        steps=lambda run_id: _success(run_id, between=(faults({"action": "zero", "times": 1}),)),
+        observes=None,
+        refuses=None,
+        repeat=10,
+        served=BOTH,
+        same=("resident",),
+        differ=("reuse",),
+    ),
+    Scenario(
+        name="ordinary_offload_no_claim",
+        title="offload and load without a claim",
+        steps=_unclaimed,
+        observes=False,
+        refuses=False,
+        verdict="inconclusive",
+        served=BOTH,
+        same=BOTH,
+    ),
+    Scenario(
+        name="claimed_load_failure",
+        title="the load of the claim fails: ordered refusal by name; neighbours are served",
+        steps=_load_failure,
+        observes=False,
+        refuses=True,
+        served=("resident", "beside", "next", "again"),
+        same=("resident", "next", "again"),
+        refused=REUSE,
+        names=REUSE_NAMES,
+    ),
+    Scenario(
+        name="wrong_claim_failure",
+        title="the fault aims at another claim: this one is restored, nobody is refused",
+        steps=lambda run_id: _success(run_id, between=(_fail(claim_id=f"{run_id}:another"),)),
+        observes=True,
+        refuses=False,
+        repeat=10,
+        served=BOTH,
+        same=BOTH,
+    ),
+    Scenario(
+        name="unclaimed_load_failure",
+        title="a load without a claim fails: an error, and no claim is named",
+        steps=lambda run_id: _unclaimed(run_id, _fail(times=1)),
+        observes=False,
+        refuses=False,
+        verdict="inconclusive",
+        served=("resident",),
+        refused=("reuse",),
+    ),
+    Scenario(
+        name="fallback_recompute",
+        title="the load fails, the claim is demoted by name, the tokens are computed again",
+        steps=lambda run_id: _success(run_id, between=(_fail(times=1),), on_restore_failure="recompute"),
+        observes=False,
+        refuses=True,
+        repeat=10,
+        served=BOTH,
+        outcomes=(("claim", "demoted"),),
+    ),
+    Scenario(
+        name="retry_restored",
+        title="the first load fails, the second brings the bytes: a retry, not a recompute",
+        steps=_failed,
+        observes=True,
+        refuses=False,
+        repeat=10,
+        engine=RETRY,
+        served=BOTH,
+        same=BOTH,
+    ),
+    Scenario(
+        name="generic_counter_only",
+        title="a failed load, and only vLLM's own counters to see it by",
+        steps=_counters,
+        observes=False,
+        refuses=False,
+        verdict="inconclusive",
+        repeat=10,
+        engine=QUIET,
+        served=("resident",),
+        refused=("reuse",),
+    ),
+    Scenario(
+        name="multi_claim_targeted_failure",
+        title="three live claims, one load fails: only its claim is named",
+        steps=_targeted,
+        observes=True,
+        refuses=True,
+        served=("reuse-a", "reuse-c"),
+        refused=("reuse-b",),
+        names=(("reuse-b", "b"),),
+    ),
+    Scenario(
+        name="partial_load_failure",
+        title="only the last four blocks fail: no part of it counts as restored",
+        steps=lambda run_id: _failed(run_id, last_blocks=4),
+        observes=False,
+        refuses=True,
+        repeat=10,
+        served=("resident",),
+        refused=REUSE,
+        names=REUSE_NAMES,
+    ),
+    Scenario(
+        name="store_failure",
+        title="the store fails: the claim is demoted before its blocks go",
+        steps=_store_failure,
+        observes=False,
+        refuses=False,
+        repeat=20,
+        served=BOTH,
+        outcomes=(("claim", "demoted"),),
+    ),
+    Scenario(
+        name="corrupt_tier_bytes",
+        title="bytes rot in the tier: the checksum makes it a failed restoration, then the claim is harmed",
+        steps=lambda run_id: _success(run_id, between=(faults({"action": "corrupt", "times": 1}),)),
+        observes=False,
+        refuses=True,
+        repeat=10,
+        served=("resident",),
+        outcomes=(("claim", "harmed"),),
+        refused=REUSE,
+        names=REUSE_NAMES,
+    ),
+    Scenario(
+        name="tier_full",
+        title="the tier cannot hold a second claim: it is rejected, the first is restored",
+        steps=_tier_full,
+        observes=True,
+        refuses=False,
+        repeat=10,
+        engine=SMALL_TIER,
+        served=("resident", "second", "reuse"),
+        decisions=(("second", "rejected"),),
+    ),
+    Scenario(
+        name="claim_rejected",
+        title="the engine says no and serves unclaimed",
+        steps=_rejected,
+        observes=False,
+        refuses=False,
+        served=("resident",),
+        decisions=(("resident", "rejected"),),
+    ),
+    Scenario(
+        name="claim_expired_before_reuse",
+        title="the term ends before reuse, with its event",
+        steps=_expired,
+        observes=False,
+        refuses=False,
+        repeat=10,
+        served=BOTH,
+        outcomes=(("claim", "expired"),),
+    ),
+    Scenario(
+        name="release_during_restore",
+        title="the owner releases while the load is under way",
+        steps=_released,
+        observes=False,
+        refuses=False,
+        repeat=10,
+        served=("resident", "reuse", "release"),
+        outcomes=(("claim", "released"),),
+    ),
+    Scenario(
+        name="two_failures_in_one_step",
+        title="two claims fail together: each has its own outcome",
+        steps=lambda run_id: _several(run_id, ("a", "b"), _fail(claimed=True, times=2)),
+        observes=False,
+        refuses=True,
+        repeat=10,
+        refused=("reuse-a", "reuse-b"),
+        names=(("reuse-a", "a"), ("reuse-b", "b")),
+    ),
+    Scenario(
+        name="failure_then_success",
+        title="refused once, restored later, when the fault is gone",
+        steps=_then_success,
+        observes=True,
+        refuses=True,
+        repeat=10,
+        served=("resident", "later"),
+        same=("later",),
+        refused=REUSE,
+        names=REUSE_NAMES,
+    ),
+    Scenario(
+        name="persistent_fault_recompute",
+        title="every load fails, under recompute: no livelock, and stored again afterwards",
+        steps=_persistent,
+        observes=True,
+        refuses=True,
+        repeat=10,
+        served=("resident", "fails", "takes-anew", "fails-again", "takes-anew-again", "reuse"),
+        same=("reuse",),
+        outcomes=(("claim", "demoted"), ("claim", "demoted"), ("claim", "released")),
+    ),
+    Scenario(
+        name="success_path_processes",
+        title="success with API, engine core and worker in processes of their own",
+        steps=_success,
+        observes=True,
+        refuses=False,
+        repeat=10,
+        engine=PROCESSES,
+        served=BOTH,
+        same=BOTH,
+    ),
+    Scenario(
+        name="claimed_load_failure_processes",
+        title="failure of the claim's load with processes of their own",
+        steps=_load_failure,
+        observes=False,
+        refuses=True,
+        repeat=10,
+        engine=PROCESSES,
+        served=("resident", "beside", "next", "again"),
+        same=("resident", "next", "again"),
+        refused=REUSE,
+        names=REUSE_NAMES,
+    ),
+    Scenario(
+        name="predicate_broken",
+        title="block 0 is lost, 59 of 60 are kept: worth nothing, and said so",
+        steps=_broken,
+        observes=False,
+        refuses=False,
+        verdict="violating",
+        repeat=10,
+        engine=LONG,
+        served=("resident",),
+        outcomes=(("claim", "harmed"),),
+        refused=REUSE,
+        names=REUSE_NAMES,
+    ),
+)
+
+_TTFT = tuple(
+    Scenario(
+        name=f"ttft_{tokens}",
+        title=f"restored reuse of {tokens} tokens beside their computation",
+        steps=partial(_timed, tokens=tokens),
+        observes=True,
+        refuses=False,
+        repeat=5,
+        engine=WIDE,
+        served=BOTH,
+        same=BOTH,
     )
-}
+    for tokens in (256, 1024, 4096)
+)
+
+SCENARIOS: dict[str, Scenario] = {s.name: s for s in (*_ALL, *_TTFT)}
+"""Every scenario by name."""

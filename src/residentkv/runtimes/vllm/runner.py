@@ -26,6 +26,8 @@ from residentkv.files import replace_file
 from residentkv.runtimes.vllm import model, plugin, versions
 from residentkv.runtimes.vllm.control import PARAM
 from residentkv.runtimes.vllm.faults import FaultPlan, write_plan
+from residentkv.trace.events import GenericCounter, TraceOpened
+from residentkv.trace.writer import TraceWriter
 
 VOCABULARY = (1000, 40_000)
 """Range of token ids that prompts are drawn from; plain words in the vocabulary of SmolLM2."""
@@ -34,13 +36,17 @@ SETTLE_REQUESTS = 200
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One request: `tokens` ids drawn from `prompt_seed`, then `suffix_tokens` drawn from the label."""
+    """One request: `tokens` ids drawn from `prompt_seed`, then `suffix_tokens` drawn from the label.
+
+    It arrives after the engine made `after_steps` steps of the batch.
+    """
 
     label: str
     prompt_seed: str
     tokens: int
     suffix_tokens: int = 0
     max_tokens: int = 16
+    after_steps: int = 0
     cache_salt: str | None = None
     kv_transfer_params: dict[str, Any] | None = None
 
@@ -49,7 +55,8 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """One step of a run; exactly one field is set.
 
     `batch`: requests that are in the engine together. `faults`: a fault plan for the tier, {} to clear it.
-    `reset_primary`: empty vLLM's own prefix cache, the tier stays. `sleep_s`: let time pass.
+    `reset_primary`: empty vLLM's own prefix cache, the tier stays. `sleep_s`: let time pass. `counters`: write vLLM's
+    own counters as a trace, for a run in which the plugin writes none.
     """
 
     batch: list[Request] | None = None
@@ -57,6 +64,7 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     reset_primary: bool = False
     settle: bool = False
     sleep_s: float = 0.0
+    counters: bool = False
 
 
 class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -70,10 +78,12 @@ class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Engine settings; sizes in blocks of `block_size` tokens. `plugin` off is vLLM without any connector.
 
     `tier_bytes` is the size of the second tier, `options` are `PluginOptions`; without `log` nothing is written.
+    `counters` keeps vLLM's own statistics.
     """
 
     plugin: bool = True
     log: bool = True
+    counters: bool = False
     usable_blocks: int = 63
     block_size: int = 32
     max_model_len: int = 1024
@@ -131,6 +141,7 @@ class Session:
             gpu_memory_utilization=0.3,
             enforce_eager=True,
             seed=0,
+            disable_log_stats=not engine.counters,
             **more,
         )
 
@@ -150,6 +161,8 @@ class Session:
                 self._settle()
             if step.batch is not None:
                 records += self._serve(run, step.batch)
+            if step.counters:
+                self._write_counters(run, trace)
         self._set_faults({})
         self._settle()
         if self.job.engine.plugin:
@@ -174,6 +187,24 @@ class Session:
             raise RuntimeError(f"the event log is broken: {answer['log_failure']}")
         return answer
 
+    def _write_counters(self, run: Run, trace: Path) -> None:
+        """Write what vLLM itself counts, as an observer could scrape it."""
+        writer = TraceWriter(trace, source="vllm-metrics", run_id=run.run_id)
+        writer.emit(
+            TraceOpened,
+            runtime="vllm",
+            runtime_version=versions.release_of(versions.installed_version()),
+            primitive="offloading_connector",
+            adapter="counters",
+            adapter_version=None,
+            depth="observe",
+            stands_in=(),
+        )
+        for metric in self.llm.get_metrics():
+            if isinstance(getattr(metric, "value", None), int) and metric.value > 0:
+                writer.emit(GenericCounter, name=metric.name, value=metric.value)
+        writer.close()
+
     def _set_faults(self, plan: dict[str, Any]) -> None:
         write_plan(self.fault_plan, msgspec.convert(plan, FaultPlan))
 
@@ -186,34 +217,16 @@ class Session:
             raise RuntimeError(f"transfers are still under way after {SETTLE_REQUESTS} requests")
 
     def _serve(self, run: Run | None, batch: list[Request]) -> list[dict[str, Any]]:
-        from vllm import SamplingParams
-
+        """Have the batch answered; a record an answer."""
         engine = self.llm.llm_engine
         records: dict[str, dict[str, Any]] = {}
-        for request in batch:
-            self.counter += 1
-            request_id = f"{request.label}.{self.counter}"
-            tokens = draw_tokens(request.prompt_seed, request.tokens)
-            tokens += draw_tokens(f"{run.run_id if run else ''}/{request.label}", request.suffix_tokens)
-            extra = {"kv_transfer_params": request.kv_transfer_params} if request.kv_transfer_params else None
-            params = SamplingParams(temperature=0, max_tokens=request.max_tokens, ignore_eos=True, extra_args=extra)
-            prompt: dict[str, Any] = {"prompt_token_ids": tokens}
-            if request.cache_salt is not None:
-                prompt["cache_salt"] = request.cache_salt
-            records[request_id] = {
-                "label": request.label,
-                "request_id": request_id,
-                "prompt_tokens": len(tokens),
-                "started_ns": time.monotonic_ns(),
-                "first_token_ns": None,
-                "finished_ns": None,
-                "finish_reason": None,
-                "output_token_ids": [],
-                "reported_cached_tokens": None,
-                "kv_transfer_params": None,
-            }
-            engine.add_request(request_id, prompt, params)
-        while engine.has_unfinished_requests():
+        waiting = list(batch)
+        steps = 0
+        while waiting or engine.has_unfinished_requests():
+            for request in [r for r in waiting if r.after_steps <= steps or not engine.has_unfinished_requests()]:
+                waiting.remove(request)
+                self._add(run, request, records)
+            steps += 1
             for output in engine.step():
                 record = records[output.request_id]
                 now_ns = time.monotonic_ns()
@@ -227,6 +240,32 @@ class Session:
                     record["reported_cached_tokens"] = output.num_cached_tokens
                     record["kv_transfer_params"] = output.kv_transfer_params
         return list(records.values())
+
+    def _add(self, run: Run | None, request: Request, records: dict[str, dict[str, Any]]) -> None:
+        from vllm import SamplingParams
+
+        self.counter += 1
+        request_id = f"{request.label}.{self.counter}"
+        tokens = draw_tokens(request.prompt_seed, request.tokens)
+        tokens += draw_tokens(f"{run.run_id if run else ''}/{request.label}", request.suffix_tokens)
+        extra = {"kv_transfer_params": request.kv_transfer_params} if request.kv_transfer_params else None
+        params = SamplingParams(temperature=0, max_tokens=request.max_tokens, ignore_eos=True, extra_args=extra)
+        prompt: dict[str, Any] = {"prompt_token_ids": tokens}
+        if request.cache_salt is not None:
+            prompt["cache_salt"] = request.cache_salt
+        records[request_id] = {
+            "label": request.label,
+            "request_id": request_id,
+            "prompt_tokens": len(tokens),
+            "started_ns": time.monotonic_ns(),
+            "first_token_ns": None,
+            "finished_ns": None,
+            "finish_reason": None,
+            "output_token_ids": [],
+            "reported_cached_tokens": None,
+            "kv_transfer_params": None,
+        }
+        self.llm.llm_engine.add_request(request_id, prompt, params)
 
 
 def describe(job: Job) -> dict[str, Any]:
