@@ -9,7 +9,7 @@ from residentkv.audit.rules import acceptance, capacity, coverage, lifecycle, re
 from residentkv.audit.state import ClaimState, RequestState, SourceState
 from residentkv.audit.steps.endings import collapse
 from residentkv.audit.steps.losses import blocks_unclear, silent_loss
-from residentkv.audit.steps.requests import refusal_missing, scheduler_word_missing, untold_failure
+from residentkv.audit.steps.request_ends import refusal_missing, scheduler_word_missing, untold_failure
 from residentkv.audit.table import DEFERRED, RESTORE_REQUIRED
 from residentkv.audit.workers import WorkerLedger
 

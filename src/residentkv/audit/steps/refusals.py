@@ -5,6 +5,7 @@ from __future__ import annotations
 from residentkv.audit.rules import capacity, coverage, failure, refusal, terms
 from residentkv.audit.state import ClaimState, RequestState, SourceState
 from residentkv.audit.steps.requests import ended_at, finish_word, open_request
+from residentkv.audit.table import HARMED
 from residentkv.trace.events import RequestAdmitted, RequestDeferred, RequestRefused, SchedulerRequestRefused
 
 Lost = RequestDeferred | RequestRefused
@@ -143,7 +144,8 @@ def _refused_by_connector(s: SourceState, e: RequestRefused, r: RequestState) ->
     r.connector_refused_seq = r.denied_seq = e.seq
     if c is not None:
         c.count("refused_by_connector")
-    if r.failure is None and (cycle is None or cycle.connector_seq < 0):
+    harmed = c is not None and c.state == HARMED  # Then the loss was told, and is the reason.
+    if r.failure is None and (cycle is None or cycle.connector_seq < 0) and not harmed:
         s.find(
             refusal.REFUSAL_BEFORE_FAILURE,
             c,
