@@ -8,6 +8,7 @@ A run whose `result.json` is there is kept; the folder of a run appears whole.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
@@ -115,7 +116,13 @@ def _run_engine(
         ["-m", RUNNER, str(path), str(work)],
         log=logs / f"{work.name}.log",
         what=f"the engine of {', '.join(sorted({r.scenario.name for r in runs}))}",
-        environment={"VLLM_ENABLE_V1_MULTIPROCESSING": str(int(settings.processes)), "VLLM_LOGGING_LEVEL": "WARNING"},
+        environment={
+            "VLLM_ENABLE_V1_MULTIPROCESSING": str(int(settings.processes)),
+            "VLLM_LOGGING_LEVEL": "WARNING",
+            # One number of threads in both engines of a comparison: sums in another order are other sums.
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "OMP_NUM_THREADS": str(os.cpu_count() or 1),
+        },
         on_line=lambda line: progress(line) if line.startswith("run ") else None,
     )
 

@@ -234,7 +234,11 @@ class ResidentOffloadingConnector(OffloadingConnector):
             self._silent.discard(request_id)
             self._replies.pop(request_id, None)
         return ResidentConnectorMetadata(
-            load_jobs=meta.load_jobs, store_jobs=meta.store_jobs, jobs_to_flush=meta.jobs_to_flush, notes=notes
+            load_jobs=meta.load_jobs,
+            store_jobs=meta.store_jobs,
+            jobs_to_flush=meta.jobs_to_flush,
+            notes=notes,
+            idle=scheduler_output.total_num_scheduled_tokens == 0,
         )
 
     def _note(self, request_id: str, job_id: int, is_load: bool, keys: list[bytes], blocks: list[int]) -> JobNote:

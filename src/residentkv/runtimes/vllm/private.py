@@ -28,6 +28,9 @@ from residentkv.runtimes.vllm.worker import TierWorker
 
 logger = logging.getLogger("vllm.residentkv")
 
+IDLE_PATIENCE_S = 0.005
+"""How long a step that computes nothing waits for a transfer, instead of spinning and keeping the tier's thread back."""
+
 POLICY_MODULE = __name__
 POLICY_NAME = "HoldingPolicy"
 
@@ -219,6 +222,7 @@ class ResidentConnectorWorker(OffloadingConnectorWorker):
         super().__init__(*args, **kwargs)
         self._connector_worker_meta: ResidentWorkerMetadata = ResidentWorkerMetadata()
         self.failed_recving: set[str] = set()
+        self._idle = False
 
     def _tier(self) -> TierWorker:
         if not isinstance(self.worker, TierWorker):
@@ -230,6 +234,7 @@ class ResidentConnectorWorker(OffloadingConnectorWorker):
         tier = self._tier()
         if isinstance(kv_connector_metadata, ResidentConnectorMetadata):
             tier.take_notes(kv_connector_metadata.notes)
+            self._idle = kv_connector_metadata.idle
         tier.tick()
         super().handle_preemptions(kv_connector_metadata)
 
@@ -238,7 +243,7 @@ class ResidentConnectorWorker(OffloadingConnectorWorker):
         tier = self._tier()
         meta = self._connector_worker_meta
         finished_recving: set[str] = set()
-        for done in tier.get_finished():
+        for done in tier.get_finished(patience_s=IDLE_PATIENCE_S if self._idle else 0.0):
             job_id = done.job_id
             request_id = self._load_jobs.pop(job_id, None)
             if done.success and done.transfer_size is not None and done.transfer_time is not None:

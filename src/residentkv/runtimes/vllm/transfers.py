@@ -45,9 +45,10 @@ class JobResult:
 
 @dataclass
 class ResidentConnectorMetadata(OffloadingConnectorMetadata):
-    """Stock metadata and a note a job."""
+    """Stock metadata, a note a job, and whether the step computes nothing."""
 
     notes: dict[int, JobNote] = field(default_factory=dict)
+    idle: bool = False
 
 
 @dataclass

@@ -71,9 +71,11 @@ class TierWorker(OffloadingWorker):
         self._submit(job_id, True, dst_spec, src_spec)
         return True
 
-    def get_finished(self) -> list[TransferResult]:
-        """Return jobs that are over since the last call."""
+    def get_finished(self, patience_s: float = 0.0) -> list[TransferResult]:
+        """Return jobs that are over since the last call; with jobs open and none over, wait so long for one."""
         with self._done:
+            if patience_s and not self._finished and self._open:
+                self._done.wait(patience_s)
             finished, self._finished = self._finished, []
         return finished
 

@@ -1,0 +1,332 @@
+"""Runs in the environment that has vLLM: `python probe.py NAME OUT_DIR MODEL_DIR`; writes what it saw to OUT_DIR/seen.json.
+
+It only looks; the tests beside it judge.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from residentkv.runtimes.vllm import versions
+from residentkv.runtimes.vllm.faults import Fault, FaultPlan, write_plan
+from residentkv.runtimes.vllm.plugin import engine_settings
+
+PAGE_TOKENS = 32
+ROW_BYTES = 737_280
+"""Bytes of one block of SmolLM2-135M in bfloat16."""
+
+
+class Engine:
+    """One in-process engine; `ask` serves one request after another and returns what was answered."""
+
+    def __init__(self, out: Path, model: str, *, scheduler: bool = True, **more: Any) -> None:
+        from vllm import LLM
+
+        self.out = out
+        self.plan = out / "faults.json"
+        self.serial = 0
+        options = {"trace_path": str(out / "trace.jsonl"), "run_id": out.name, "faults_path": str(self.plan)}
+        settings = engine_settings(
+            tier_bytes=more.pop("rows", 64) * ROW_BYTES,
+            load_failure_policy=more.pop("policy", "fail"),
+            options=options | {"control": True, "tier_dir": str(out)} | more.pop("options", {}),
+        )
+        if not scheduler:
+            del settings["scheduler_cls"]
+        self.llm = LLM(
+            model,
+            block_size=PAGE_TOKENS,
+            num_gpu_blocks_override=more.pop("blocks", 97),
+            max_model_len=more.pop("max_model_len", 1024),
+            gpu_memory_utilization=0.2,
+            enforce_eager=True,
+            seed=0,
+            **settings,
+            **more,
+        )
+
+    def ask(self, *requests: tuple[list[int], dict[str, Any] | None]) -> list[dict[str, Any]]:
+        """Serve requests together."""
+        from vllm import SamplingParams
+
+        params = [
+            SamplingParams(
+                temperature=0,
+                max_tokens=8,
+                ignore_eos=True,
+                detokenize=False,
+                extra_args={"kv_transfer_params": extra} if extra else None,
+            )
+            for _, extra in requests
+        ]
+        prompts = [{"prompt_token_ids": tokens} for tokens, _ in requests]
+        return [
+            {
+                "tokens": list(o.outputs[0].token_ids),
+                "finish": o.outputs[0].finish_reason,
+                "cached": o.num_cached_tokens,
+                "answer": o.kv_transfer_params,
+            }
+            for o in self.llm.generate(prompts, params, use_tqdm=False)
+        ]
+
+    def settle(self) -> None:
+        """Step until no transfer is under way."""
+        for _ in range(200):
+            (record,) = self.ask(([5, 6, 7], {"residentkv_control": {"op": "status"}}))
+            if record["answer"]["residentkv_control"]["open_jobs"] == 0:
+                return
+        raise RuntimeError("transfers are still under way")
+
+    def reset(self) -> None:
+        """Empty vLLM's own prefix cache."""
+        if not self.llm.reset_prefix_cache():
+            raise RuntimeError("the prefix cache was not reset")
+
+    def faults(self, *faults: Fault) -> None:
+        """Replace the fault plan."""
+        self.serial += 1
+        write_plan(self.plan, FaultPlan(faults=faults, serial=self.serial))
+
+    def stop(self) -> None:
+        """End the engine in order."""
+        self.llm.llm_engine.engine_core.shutdown()
+
+
+def prompt(seed: int, blocks: int = 8) -> list[int]:
+    """Return a prompt of so many full blocks and one token more."""
+    return [1000 + (seed * 7919 + i * 104_729) % 30_000 for i in range(blocks * PAGE_TOKENS + 1)]
+
+
+def claim(name: str, blocks: int = 8, **changes: Any) -> dict[str, Any]:
+    """Return kv_transfer_params with a claim on the leading blocks."""
+    wire = {"claim_id": name, "owner_scope": "tenant", "predicate": f"leading_prefix_at_least({blocks})"}
+    return {"resident_claim": wire | {"mode": "offloadable"} | changes}
+
+
+def probe_manager(out: Path, model: str) -> dict[str, Any]:
+    """The manager of the second tier by itself, in the order of calls that vLLM's connector makes."""
+    from vllm.v1.kv_offload.base import LookupResult, ReqContext
+
+    from residentkv.runtimes.vllm.private import TierManager
+
+    seen: dict[str, Any] = {}
+    manager = TierManager(num_chunks=4, enable_events=True)
+    dropped: list[bytes] = []
+    manager.on_dropped = dropped.extend
+
+    def request(name: str) -> ReqContext:
+        context = ReqContext(req_id=name)
+        manager.on_new_request(context)
+        return context
+
+    def store(name: str, *keys: bytes, fail: bool = False) -> bool:
+        context = request(name)
+        output = manager.prepare_store(list(keys), context)
+        if output is None:
+            return False
+        stored = manager.take_store(name) if output.keys_to_store else []
+        if fail:
+            manager.mark_failed(stored)
+        manager.complete_store(stored, context)
+        manager.on_request_finished(context)
+        return True
+
+    def hit(key: bytes) -> bool:
+        return manager.lookup(key, request("looker")) is LookupResult.HIT
+
+    a, b, c, d, e, f = (bytes([i]) * 36 for i in range(6))
+    store("r1", a, b)
+    context = request("r2")
+    manager.prepare_load([a, b], context)
+    seen["load_order_is_kept"] = manager.take_load("r2") == [a, b]
+    manager.mark_failed([b])
+    manager.complete_load([a, b], context)
+    seen["failed_key_is_a_miss"] = [hit(a), hit(b)] == [True, False]
+    seen["failed_key_can_be_stored_again"] = store("r3", b) and hit(b)
+    seen["drop_is_told"] = dropped == [b]
+
+    first, second = request("r4"), request("r5")
+    manager.prepare_load([a], first)
+    manager.prepare_load([a], second)
+    manager.mark_failed([a])
+    manager.complete_load([a], first)
+    seen["a_key_being_read_is_a_miss_at_once"] = not hit(a)
+    seen["and_stays_until_the_other_read_ends"] = manager._policy.get(a) is not None
+    manager.complete_load([a], second)
+    seen["then_it_is_gone"] = manager._policy.get(a) is None
+
+    store("r6", c, fail=True)
+    seen["a_failed_store_leaves_nothing"] = not hit(c)
+    store("r7", a, c, d)
+    seen["full"] = [hit(k) for k in (a, b, c, d)] == [True] * 4
+    manager.hold([a, b])
+    seen["a_store_evicts_what_nobody_holds"] = store("r8", e, f) and hit(a) and hit(b) and not hit(c)
+    manager.hold([e, f])
+    seen["a_store_is_refused_when_everything_is_held"] = not store("r9", c) and hit(a)
+    manager.let_go([a, b])
+    seen["what_was_let_go_can_be_evicted"] = store("r10", c) and not (hit(a) and hit(b))
+    manager.hold([e])
+    manager.let_go([e])
+    seen["two_claims_hold_a_block_until_both_let_go"] = manager.held_with([]) == 2
+
+    manager.needs_own_store = lambda request_id, key: request_id == "own" and key == e
+    manager.prepare_store([e], request("own"))
+    seen["a_claim_stores_once_more_in_its_own_name"] = manager.take_store("own") == [e]
+    return seen
+
+
+def probe_tier(out: Path, model: str) -> dict[str, Any]:
+    """The memory-mapped tier by itself."""
+    import torch
+
+    from residentkv.runtimes.vllm.tier import MmapTier
+
+    cache = [torch.randint(-128, 127, (6, 64), dtype=torch.int8) for _ in range(3)]
+    before = [t.clone() for t in cache]
+    tier = MmapTier(cache, 4, str(out), "probe")
+    seen: dict[str, Any] = {"bytes": tier.store([1, 2], [3, 0]), "file": tier.path.stat().st_size}
+    for t in cache:
+        t.zero_()
+    tier.load([3, 0], [4, 5])
+    seen["bytes_come_back"] = all(
+        torch.equal(t[4], b[1]) and torch.equal(t[5], b[2]) for t, b in zip(cache, before, strict=True)
+    )
+    seen["intact"] = [tier.intact(r) for r in range(4)]
+    tier.corrupt(3)
+    seen["corruption_is_found"] = not tier.intact(3)
+    tier.zero([0])
+    tier.load([0], [1])
+    seen["zeros_look_intact"] = tier.intact(0) and not any(bool(t[1].any()) for t in cache)
+    raw = tier.path.read_bytes()
+    seen["the_file_holds_the_bytes"] = raw[: tier.row_bytes] == bytes(tier.row_bytes)
+    tier.close()
+    seen["closed"] = not tier.path.exists()
+    return seen
+
+
+def probe_schedulers(out: Path, model: str) -> dict[str, Any]:
+    """Both scheduler classes put the plugin before the stock code."""
+    from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+    from vllm.v1.core.sched.scheduler import Scheduler
+
+    from residentkv.runtimes.vllm.scheduler import ResidentAsyncScheduler, ResidentScheduler, ResidentSchedulerMixin
+
+    def order(kind: type) -> list[str]:
+        return [c.__name__ for c in kind.__mro__ if c in (ResidentSchedulerMixin, AsyncScheduler, Scheduler)]
+
+    return {"plain": order(ResidentScheduler), "overlapping": order(ResidentAsyncScheduler)}
+
+
+def probe_untested(out: Path, model: str) -> dict[str, Any]:
+    """An engine whose version is not in the tested list."""
+    versions.TESTED = frozenset({"9.9.9"})
+    engine = Engine(out, model)
+    asked = [engine.ask((prompt(1), claim("a")))[0] for _ in range(2)]
+    engine.reset()
+    again = engine.ask((prompt(1), claim("a")))[0]
+    plain = engine.ask((prompt(1), None))[0]
+    engine.stop()
+    return {"asked": asked, "again": again, "plain": plain}
+
+
+def probe_scheduler_missing(out: Path, model: str) -> dict[str, Any]:
+    """The connector without the scheduler class: outcomes could not be enforced."""
+    engine = Engine(out, model, scheduler=False)
+    asked = engine.ask((prompt(1), claim("a")))[0]
+    engine.stop()
+    return {"asked": asked}
+
+
+def probe_traps(out: Path, model: str) -> dict[str, Any]:
+    """What stock vLLM does wrong after a failed load, on an engine with policy recompute."""
+    engine = Engine(out, model, policy="recompute", max_num_batched_tokens=128)
+    seen: dict[str, Any] = {"baseline": engine.ask((prompt(1), None))[0]}
+    engine.settle()
+    engine.reset()
+    engine.faults(Fault(action="fail_load", claimed=False))
+    seen["unclaimed_lasting"] = engine.ask((prompt(1), None))[0]
+    engine.settle()
+    engine.faults()
+    engine.reset()
+    seen["stored_again"] = engine.ask((prompt(1), None))[0]
+
+    recompute = claim("r", on_restore_failure="recompute")
+    seen["claimed_baseline"] = engine.ask((prompt(2), recompute))[0]
+    engine.settle()
+    engine.reset()
+    engine.faults(Fault(action="fail_load", claim_id="r", last_blocks=4), Fault(action="fail_load", claimed=False))
+    seen["claimed_lasting"] = engine.ask((prompt(2), recompute))[0]
+    engine.settle()
+
+    engine.faults()
+    refuse = claim("m")
+    long = prompt(3, blocks=16)
+    seen["prefill_baseline"] = engine.ask((long, claim("m", 16)))[0]
+    engine.settle()
+    engine.reset()
+    engine.faults(Fault(action="fail_load", claim_id="m", last_blocks=1))
+    refuse = claim("m", 16)
+    seen["refused_beside_prefills"] = engine.ask((prompt(4, 16), None), (long, refuse), (prompt(5, 16), None))
+    engine.settle()
+    engine.faults()
+    engine.reset()
+    seen["after_refusal"] = engine.ask((long, None))[0]
+    engine.settle()
+    engine.stop()
+    return seen
+
+
+def probe_processes(out: Path, model: str) -> dict[str, Any]:
+    """Engine, scheduler and tier in a process of their own, and the client in another one."""
+    engine = Engine(out, model)
+    seen: dict[str, Any] = {"resident": engine.ask((prompt(1), claim("a")))[0]}
+    engine.settle()
+    engine.reset()
+    seen["reuse"] = engine.ask((prompt(1), claim("a")))[0]
+    engine.settle()
+    engine.reset()
+    engine.faults(Fault(action="fail_load", claim_id="a"))
+    seen["failed"] = engine.ask((prompt(1), claim("a")), (prompt(2), None))
+    engine.faults()
+    engine.settle()
+    engine.stop()
+    return seen
+
+
+def probe_ranks(out: Path, model: str) -> dict[str, Any]:
+    """Two workers, a tiny model of random weights; once the load of one rank fails."""
+    engine = Engine(
+        out, model, tensor_parallel_size=2, load_format="dummy", skip_tokenizer_init=True, blocks=65, rows=1
+    )
+    tokens = [3 + (i * 37) % 900 for i in range(257)]
+    seen: dict[str, Any] = {"resident": engine.ask((tokens, claim("a")))[0]}
+    engine.settle()
+    engine.reset()
+    seen["reuse"] = engine.ask((tokens, claim("a")))[0]
+    engine.settle()
+    engine.reset()
+    engine.faults(Fault(action="fail_load", worker=1, last_blocks=2))
+    seen["failed"] = engine.ask((tokens, claim("a")))[0]
+    engine.faults()
+    engine.settle()
+    engine.reset()
+    seen["later"] = engine.ask((tokens, claim("a")))[0]
+    engine.settle()
+    engine.stop()
+    return seen
+
+
+def main(argv: list[str]) -> int:
+    """Run one probe."""
+    out = Path(argv[2])
+    seen = globals()[f"probe_{argv[1]}"](out, argv[3])
+    (out / "seen.json").write_text(json.dumps(seen, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,220 @@
+"""The plugin on the real, unmodified vLLM: its parts, its limits, and the traps of stock code after a failed load.
+
+Each test reads what a probe saw in a process of its own; without the vLLM environment they fail.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from residentkv.audit.api import audit_file
+from residentkv.audit.model import AuditReport, Verdict
+from residentkv.trace.events import Event, JobCreated, TransferFinished
+from residentkv.trace.reader import read_trace
+from residentkv.witness.driver import prepare_model
+from residentkv.witness.environment import run_in_runtime
+
+PROBE = Path(__file__).parent / "probe.py"
+
+TINY_MODEL = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "vocab_size": 1024,
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-5,
+    "torch_dtype": "bfloat16",
+    "hidden_act": "silu",
+}
+
+
+class Seen:
+    """What one probe left."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.records: dict[str, Any] = json.loads((folder / "seen.json").read_text())
+        self.trace = folder / "trace.jsonl"
+
+    def __getitem__(self, name: str) -> Any:
+        return self.records[name]
+
+    def audit(self) -> AuditReport:
+        return audit_file(self.trace)
+
+    def events(self) -> list[Event]:
+        return [event for chunk in read_trace(self.trace) for event in chunk]
+
+    def names(self) -> list[str]:
+        return [str(event.__struct_config__.tag) for event in self.events()]
+
+
+Probe = Callable[..., Seen]
+
+
+@pytest.fixture(scope="session")
+def probe(tmp_path_factory: pytest.TempPathFactory) -> Probe:
+    """Run a probe once and keep what it saw."""
+    kept: dict[str, Seen] = {}
+
+    def run(name: str, model: str | None = None, **environment: str) -> Seen:
+        if name not in kept:
+            folder = tmp_path_factory.mktemp(name)
+            run_in_runtime(
+                [str(PROBE), name, str(folder), model or str(prepare_model())],
+                log=folder / "log.txt",
+                what=f"probe {name}",
+                environment={
+                    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+                    "VLLM_LOGGING_LEVEL": "WARNING",
+                    **environment,
+                },
+            )
+            kept[name] = Seen(folder)
+        return kept[name]
+
+    return run
+
+
+def conforming(seen: Seen) -> None:
+    report = seen.audit()
+    assert report.verdict is Verdict.CONFORMING, [f.story for f in report.all_findings()]
+
+
+def test_the_manager_drops_holds_and_stores_again(probe: Probe) -> None:
+    """Failed keys are a miss and can be stored again, held keys are never evicted, failed stores leave nothing."""
+    seen = probe("manager")
+    assert [name for name, held in seen.records.items() if held is not True] == []
+
+
+def test_the_tier_gives_bytes_back_and_finds_damage(probe: Probe) -> None:
+    """A real file holds the bytes, a checksum a block tells damage, and the file goes with the engine."""
+    seen = probe("tier")
+    assert seen["bytes"] == 2 * 3 * 64
+    assert seen["file"] == 4 * 3 * 64
+    assert seen["intact"] == [True, False, False, True]
+    rest = set(seen.records) - {"bytes", "file", "intact"}
+    assert {name: seen[name] for name in rest} == dict.fromkeys(rest, True)
+
+
+def test_the_mixin_precedes_both_stock_schedulers(probe: Probe) -> None:
+    """Steps that overlap need the other stock class; only a GPU can exercise it, the order is the same."""
+    seen = probe("schedulers")
+    assert seen["plain"] == ["ResidentSchedulerMixin", "Scheduler"]
+    assert seen["overlapping"] == ["ResidentSchedulerMixin", "AsyncScheduler", "Scheduler"]
+
+
+def test_on_an_untested_version_claims_are_declined_and_serving_goes_on(probe: Probe) -> None:
+    """No claim is accepted on interfaces that were not tested; the answers are those of vLLM without a claim."""
+    seen = probe("untested")
+    answers = [*seen["asked"], seen["again"]]
+    assert [a["answer"]["resident_claim"]["reason"] for a in answers] == ["vllm_untested"] * 3
+    assert {tuple(a["tokens"]) for a in answers} == {tuple(seen["plain"]["tokens"])}
+    assert {a["finish"] for a in answers} == {"length"}
+    assert not [name for name in seen.names() if name.startswith("resident_claim")]
+    assert (seen.folder / "log.txt").read_text().count("is not in the tested list") >= 1
+
+
+def test_without_the_scheduler_class_nothing_is_accepted(probe: Probe) -> None:
+    """Whoever accepts must be able to enforce, and the connector alone cannot refuse a request."""
+    answer = probe("scheduler_missing")["asked"]
+    assert answer["answer"]["resident_claim"]["reason"] == "scheduler_missing"
+    assert answer["finish"] == "length"
+
+
+def test_a_lasting_fault_under_recompute_does_not_livelock(probe: Probe) -> None:
+    """Stock code loads the failed blocks again for ever (209 failures in 3 s); here each block fails once."""
+    seen = probe("traps")
+    assert seen["unclaimed_lasting"]["tokens"] == seen["baseline"]["tokens"]
+    assert seen["claimed_lasting"]["tokens"] == seen["claimed_baseline"]["tokens"]
+    failures = [e for e in seen.events() if isinstance(e, TransferFinished) and not e.success and e.claim_id is None]
+    assert len([e for e in failures if e.reason == "injected"]) <= 3
+
+
+def test_blocks_whose_load_failed_are_stored_again_and_found_later(probe: Probe) -> None:
+    """A failed key that stayed in the index could never be stored again (vllm-project/vllm#53498)."""
+    seen = probe("traps")
+    assert seen["stored_again"]["tokens"] == seen["baseline"]["tokens"]
+    request = next(e for e in seen.events() if isinstance(e, TransferFinished) and e.direction == "load" and e.success)
+    assert request.ok_pos == ((0, 8),)
+
+
+def test_the_reported_cached_tokens_say_nothing_about_a_partial_failure(probe: Probe) -> None:
+    """vLLM reports the hit it planned; the log names what came back, and no restoration is claimed."""
+    seen = probe("traps")
+    claimed = [e for e in seen.events() if isinstance(e, TransferFinished) and e.claim_id == "r" and not e.success]
+    assert claimed[0].ok_pos == ((0, 4),)
+    assert claimed[0].failed_pos == ((4, 8),)
+    told = [e for e in seen.events() if getattr(e, "claim_id", None) == "r"]
+    assert "resident_claim_restored" not in [str(e.__struct_config__.tag) for e in told]
+    assert "active_request_recomputed" in [str(e.__struct_config__.tag) for e in told]
+
+
+def test_a_refusal_beside_chunked_prefills_stores_no_partial_block(probe: Probe) -> None:
+    """Ending a request as an error in mid-prefill makes stock code store half a block under its full hash.
+
+    The refused request holds loaded and unloaded blocks while its neighbours prefill; afterwards the same tokens,
+    unclaimed, give the same answer.
+    """
+    seen = probe("traps")
+    before, refused, after = seen["refused_beside_prefills"]
+    assert refused["finish"] == "error"
+    assert refused["answer"]["resident_claim_refusal"]["claim_id"] == "m"
+    assert {before["finish"], after["finish"]} == {"length"}
+    assert seen["after_refusal"]["tokens"] == seen["prefill_baseline"]["tokens"]
+    refused_id = refused["answer"]["request_id"]
+    stores = [e for e in seen.events() if isinstance(e, JobCreated) and e.request_id == refused_id]
+    assert [e.direction for e in stores] == ["load"]
+
+
+def test_the_log_of_the_traps_conforms(probe: Probe) -> None:
+    """All of the above happened in one log, and the audit has nothing to say against it."""
+    conforming(probe("traps"))
+
+
+def test_claims_work_when_the_engine_has_a_process_of_its_own(probe: Probe) -> None:
+    """Client and engine in two processes: the same order of events, the answers travel back."""
+    seen = probe("processes", VLLM_ENABLE_V1_MULTIPROCESSING="1")
+    assert seen["reuse"]["tokens"] == seen["resident"]["tokens"]
+    refused, beside = seen["failed"]
+    assert (refused["finish"], beside["finish"]) == ("error", "length")
+    assert refused["answer"]["resident_claim_refusal"]["claim_id"] == "a"
+    names = seen.names()
+    order = [
+        "resident_claim_accepted",
+        "resident_claim_materialized",
+        "resident_claim_offloaded",
+        "resident_claim_restored",
+        "resident_claim_reuse_after_restore",
+        "scheduler_resident_claim_restoration_failed",
+        "scheduler_active_request_refused",
+        "resident_claim_released",
+        "trace_closed",
+    ]
+    assert [names.index(name) for name in order] == sorted(names.index(name) for name in order)
+    conforming(seen)
+
+
+def test_a_claim_is_restored_only_when_every_rank_restored_it(probe: Probe, tmp_path_factory: Any) -> None:
+    """Two workers: one rank that fails is a failed restoration, although the other one has its bytes."""
+    model = tmp_path_factory.mktemp("tiny-model")
+    (model / "config.json").write_text(json.dumps(TINY_MODEL))
+    seen = probe("ranks", str(model), VLLM_ENABLE_V1_MULTIPROCESSING="1", VLLM_CPU_OMP_THREADS_BIND="nobind")
+    assert seen["reuse"]["tokens"] == seen["resident"]["tokens"]
+    assert seen["failed"]["finish"] == "error"
+    assert seen["later"]["tokens"] == seen["resident"]["tokens"]
+    loads = [e for e in seen.events() if isinstance(e, TransferFinished) and e.direction == "load"]
+    assert {e.worker for e in loads} == {0, 1}
+    failed = [e for e in loads if e.job_id == next(x.job_id for x in loads if not x.success)]
+    assert sorted((e.worker, e.success) for e in failed) == [(0, True), (1, False)]
+    conforming(seen)
