@@ -14,7 +14,7 @@ from residentkv.errors import EXIT_NO_INPUT, EXIT_PASS, EXIT_UNKNOWN, EXIT_VIOLA
 from residentkv.report.audits import audit_document
 from residentkv.report.documents import json_text
 from residentkv.report.plain import escape_controls
-from residentkv.report.text import CAVEAT, render_audit
+from residentkv.report.text import render_audit, render_caveat
 
 
 @click.command()
@@ -59,7 +59,8 @@ def audit(traces: tuple[str, ...], profile: str, evidence_out: str | None, as_js
             for line in render_audit(report):
                 click.echo(line)
         if chosen is Profile.SPEC and any(r.events for r in reports):
-            click.echo(CAVEAT)
+            for line in render_caveat():
+                click.echo(line)
     for error in missing:
         click.echo(f"residentkv: error: {escape_controls(str(error))}", err=True)
     if evidence_out is not None and reports and not missing:

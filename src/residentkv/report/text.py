@@ -27,6 +27,7 @@ def render_audit(report: AuditReport) -> Iterator[str]:
         # Nothing was read: the one line that says why is the whole report.
         yield escape_controls(f"{report.verdict.value}: {' '.join(report.findings[0].story)}")
         return
+    told: set[tuple[str, ...]] = set()
     conforming = Counter(c.verdict for c in report.claims)
     yield f"{escape_controls(report.path)}: {report.verdict.value} ({total}, {_claims(report, conforming)})"
     for source in report.sources:
@@ -38,19 +39,24 @@ def render_audit(report: AuditReport) -> Iterator[str]:
                 f"{source.primitive}, depth {source.depth}{stands_in}"
             )
     for finding in report.findings:
-        yield from _finding(finding, "  ")
+        yield from _finding(finding, "  ", told)
     for source in report.sources:
         for finding in source.findings:
-            yield from _finding(finding, "  ")
+            yield from _finding(finding, "  ", told)
         if source.findings_dropped:
             yield f"  {source.findings_dropped} more findings like these in {source.source}/{source.epoch}"
     bad = [c for c in report.claims if c.verdict is not Verdict.CONFORMING]
     good = [c for c in report.claims if c.verdict is Verdict.CONFORMING]
     for claim in (*bad, *good)[:MAX_CLAIMS]:
-        yield from _claim(claim)
+        yield from _claim(claim, told)
     if len(report.claims) > MAX_CLAIMS:
         rest = Counter(c.verdict.value for c in (*bad, *good)[MAX_CLAIMS:])
         yield f"  and {', '.join(f'{n} {verdict}' for verdict, n in sorted(rest.items()))} claims more"
+
+
+def render_caveat() -> Iterator[str]:
+    """Yield the lines that say what no report says."""
+    yield from _wrapped(CAVEAT)
 
 
 def _claims(report: AuditReport, by_verdict: Counter[Verdict]) -> str:
@@ -60,7 +66,7 @@ def _claims(report: AuditReport, by_verdict: Counter[Verdict]) -> str:
     return f"{len(report.claims)} claim{'s' if len(report.claims) > 1 else ''}: {', '.join(parts)}"
 
 
-def _claim(claim: ClaimResult) -> Iterator[str]:
+def _claim(claim: ClaimResult, told: set[tuple[str, ...]]) -> Iterator[str]:
     mode = claim.mode or "no mode"
     again = f", submission {claim.instance + 1}" if claim.instance else ""
     yield from _wrapped(
@@ -72,19 +78,21 @@ def _claim(claim: ClaimResult) -> Iterator[str]:
     if claim.observed:
         yield from _wrapped(f"    shown: {', '.join(sorted(claim.observed))}")
     for finding in claim.findings:
-        yield from _finding(finding, "    ")
+        yield from _finding(finding, "    ", told)
     if claim.findings_dropped:
         yield f"    {claim.findings_dropped} more findings like these"
 
 
-def _finding(finding: Finding, indent: str) -> Iterator[str]:
+def _finding(finding: Finding, indent: str, told: set[tuple[str, ...]]) -> Iterator[str]:
+    """Yield one finding; an order that several findings of a report require is told once."""
     word = "violated" if finding.verdict is Verdict.VIOLATING else "inconclusive"
     yield f"{indent}{finding.code} {finding.slug}: {word}"
     for sentence in finding.story:
         yield from _wrapped(f"{indent}  {sentence}")
     if finding.missing_event:
         yield from _wrapped(f"{indent}  missing: {finding.missing_event}")
-    if finding.required_order and finding.verdict is Verdict.VIOLATING:
+    if finding.required_order and finding.verdict is Verdict.VIOLATING and finding.required_order not in told:
+        told.add(finding.required_order)
         yield from _wrapped(f"{indent}  order: {' -> '.join(finding.required_order)}")
 
 
