@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from residentkv.audit.model import worse
 from residentkv.errors import ResidentKVError
 from residentkv.lowering.anchors import AnchorVerifier, Scope
 from residentkv.lowering.checking import CheckedRow, Selection, check_row
-from residentkv.lowering.exhibits import Findings
+from residentkv.lowering.exhibits import Findings, TraceItem
 from residentkv.lowering.format import DYNAMIC, Polarity
 from residentkv.lowering.obligations import BEHAVIOURAL, allowed_depths
 from residentkv.lowering.relation import Exhibit, ObligationResult, RowVerdict, Status
@@ -58,10 +57,13 @@ def run_case(slug: str, case: Case, folder: Path = CASES) -> CaseResult:
     """Run one case in a folder of cases."""
     checks: list[Check] = []
     told: list[str] = []
-    if case.trace is not None:
-        _run_trace(folder / slug, case.trace, checks, told)
-    if case.descriptor is not None:
-        _run_descriptor(folder / slug, case.descriptor, checks, told)
+    try:
+        if case.trace is not None:
+            _run_trace(folder / slug, case.trace, checks, told)
+        if case.descriptor is not None:
+            _run_descriptor(folder / slug, case.descriptor, checks, told)
+    except ResidentKVError as e:
+        checks.append(Check(what="the case can be run", expected="yes", found=str(e)))
     verdicts = [p.verdict for p in (case.trace, case.descriptor) if p is not None]
     reasons = [case.trace.rule] if case.trace is not None else []
     if case.descriptor is not None:
@@ -90,7 +92,7 @@ def _run_trace(folder: Path, part: TracePart, checks: list[Check], told: list[st
     if part.says:
         told_so = any(part.says in sentence for sentence in stories)
         checks.append(Check(what="story", expected=part.says, found=part.says if told_so else " ".join(stories)))
-    told.extend(f"{part.rule} {sentence}" for sentence in stories[:2])
+    told.extend(f"{part.rule} {sentence}".replace(f"{folder}/", "") for sentence in stories[:2])
     twin = audit_file(folder / part.twin)
     checks.append(Check(what="audit of the twin", expected="conforming", found=_verdict_and_codes(twin)))
 
@@ -100,13 +102,13 @@ def _verdict_and_codes(report: AuditReport) -> str:
 
 
 def _run_descriptor(folder: Path, part: DescriptorPart, checks: list[Check], told: list[str]) -> None:
-    verdict = check_part(folder, part).verdict
+    verdict = check_judged(judged_of(folder, part)).verdict
     checks.append(Check(what="verdict of the row", expected=part.verdict, found=verdict.verdict))
     still_open = {f"{r.obligation}: {reason_of(r, verdict)}" for r in verdict.obligations if not _satisfied(r)}
     expected = {f"{o.obligation}: {o.reason}" for o in part.open}
     checks.append(Check(what="open obligations", expected=_join(expected), found=_join(still_open)))
     told.append(verdict.sentence)
-    twin = check_part(folder, part, twin=True).verdict
+    twin = check_judged(judged_of(folder, part, twin=True)).verdict
     checks.append(Check(what="verdict of the twin", expected=part.twin_verdict, found=twin.verdict))
 
 
@@ -114,51 +116,56 @@ def _satisfied(result: ObligationResult) -> bool:
     return result.status is Status.SATISFIED
 
 
-def check_part(folder: Path, part: DescriptorPart, *, twin: bool = False) -> CheckedRow:
-    """Judge the row of a descriptor case, or of its twin.
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """What a descriptor case, or its twin, judges: the file, which row, and where its anchors and evidence are."""
+
+    path: Path
+    selection: Selection
+    sources: MachineSources
+    traces: tuple[Path, ...]
+
+    def items(self) -> tuple[TraceItem, ...]:
+        """Audit the traces and return what they show."""
+        return tuple(item for trace in self.traces for item in items_of(audit_file(trace), trace.name))
+
+
+def judged_of(folder: Path, part: DescriptorPart, *, twin: bool = False) -> Judged:
+    """Return what a descriptor case judges, or its twin.
 
     Anchors are looked up in the case folder only: no cache folder, no checkouts of this machine.
-
-    Raises:
-        ResidentKVError: the descriptor cannot be read, or has no such row.
     """
-    site = part.twin_site if twin and part.twin_site is not None else part.site
+    site = folder / (part.twin_site if twin and part.twin_site is not None else part.site)
     traces = part.twin_traces if twin and part.twin_traces is not None else part.traces
     depth = part.twin_depth if twin and part.twin_depth is not None else part.depth
-    path = folder / (part.twin if twin else part.file)
-    return check_one(
-        path,
-        site=folder / site,
-        traces=[folder / t for t in traces],
-        documents={url: folder / file for url, file in part.documents.items()},
+    return Judged(
+        path=folder / (part.twin if twin else part.file),
         selection=Selection(part.primitive, part.mode, depth),
+        sources=MachineSources(
+            site_packages=[site],
+            archives=[],
+            archive_folder=None,
+            checkouts=Checkouts({}, site / "no-checkouts"),
+            documents={url: folder / file for url, file in part.documents.items()},
+        ),
+        traces=tuple(folder / trace for trace in traces),
     )
 
 
-def check_one(
-    path: Path, *, site: Path, traces: Sequence[Path], documents: dict[str, Path], selection: Selection
-) -> CheckedRow:
-    """Judge the one selected row of a descriptor file.
+def check_judged(judged: Judged) -> CheckedRow:
+    """Judge the one row that is selected.
 
     Raises:
         ResidentKVError: the descriptor cannot be read, or the selection is not one row.
     """
-    descriptor = load_descriptor(path)
-    sources = MachineSources(
-        site_packages=[site],
-        archives=[],
-        archive_folder=None,
-        checkouts=Checkouts({}, site / "no-checkouts"),
-        documents=documents,
-    )
-    rows = list(selection.rows(descriptor))
+    descriptor = load_descriptor(judged.path)
+    rows = list(judged.selection.rows(descriptor))
     if len(rows) != 1:
-        raise ResidentKVError(f"{path}: found {len(rows)} rows of the case, expected one")
+        raise ResidentKVError(f"{judged.path}: found {len(rows)} rows of the case, expected one")
     scope = Scope(descriptor.path, descriptor.package, descriptor.distributions, descriptor.versions)
     findings = Findings(
-        anchors=AnchorVerifier(sources).verify_all(descriptor.anchors, scope),
+        anchors=AnchorVerifier(judged.sources).verify_all(descriptor.anchors, scope),
         audited={},
-        traces=tuple(item for trace in traces for item in items_of(audit_file(trace), trace.name)),
+        traces=judged.items(),
     )
     return check_row(rows[0], descriptor, findings)
 

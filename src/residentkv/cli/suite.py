@@ -1,0 +1,128 @@
+"""`residentkv suite`: every bad lowering must be refused, for its own reason, and no small lie may stay positive."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from residentkv.audit import Verdict, audit_file
+from residentkv.audit.confirm import items_of
+from residentkv.claims.modes import Mode
+from residentkv.errors import EXIT_PASS, EXIT_VIOLATED, InputError, UsageError
+from residentkv.files import read_input
+from residentkv.lowering.checking import Selection
+from residentkv.lowering.depth import Depth
+from residentkv.report.documents import json_text
+from residentkv.report.suites import render_case, render_cases, render_tally, suite_document
+from residentkv.runtimes.reference.config import PRIMITIVE, RUNTIME
+from residentkv.runtimes.reference.workloads import WORKLOADS, play_workload
+from residentkv.sources.library import LIBRARY, load_library
+from residentkv.sources.machine import machine_sources
+from residentkv.suite.case import CASES, Case, load_cases, pick_cases
+from residentkv.suite.difference import tell_difference
+from residentkv.suite.mutate_row import PositiveRow, tally_row
+from residentkv.suite.positives import distinct_traces, twin_rows, twin_traces
+from residentkv.suite.run import run_case
+from residentkv.suite.tally import Tally, tally_trace
+
+
+@click.command()
+@click.option("--case", "slugs", multiple=True, metavar="SLUG", help="Only this case, told in full.")
+@click.option("--mutants", is_flag=True, help="Also change every positive input in every small way (about a minute).")
+@click.option("--trace", "traces", multiple=True, metavar="FILE", help="With --mutants: one more conforming trace.")
+@click.option("--json", "as_json", is_flag=True, help="Write residentkv.suite/1 instead of text.")
+def suite(slugs: tuple[str, ...], mutants: bool, traces: tuple[str, ...], as_json: bool) -> int:
+    """Run the bad lowerings: each must be refused for its own reason, and its repaired twin must pass.
+
+    Exit code: 0 when all are, 10 when one is not or a mutant survived.
+    """
+    if traces and not mutants:
+        raise UsageError("suite: found --trace without --mutants, expected both; without it no trace is changed")
+    if slugs and mutants:
+        raise UsageError("suite: found --case with --mutants, expected one of them; mutants are made from everything")
+    known = load_cases()
+    cases = pick_cases(known, slugs)
+    results = [run_case(slug, case) for slug, case in cases.items()]
+    tally: Tally | None = None
+    positives = ""
+    if mutants:
+        tally, positives = tally_all(known, [Path(t) for t in traces])
+    passed = all(r.passed for r in results) and (tally is None or not tally.survivors)
+    code = EXIT_PASS if passed else EXIT_VIOLATED
+    if as_json:
+        click.echo(json_text(suite_document(results, cases, tally, code)))
+        return code
+    if slugs:
+        for result in results:
+            for line in render_case(result, cases[result.slug], difference_of(result.slug, cases[result.slug])):
+                click.echo(line)
+    for line in render_cases(results):
+        click.echo(line)
+    if tally is not None:
+        for line in render_tally(tally, positives):
+            click.echo(line)
+    return code
+
+
+def difference_of(slug: str, case: Case) -> list[str]:
+    """Return what separates the trace of a case from its twin; nothing when it has none or it cannot be read."""
+    if case.trace is None:
+        return []
+    try:
+        both = [dict(distinct_traces([CASES / slug / file])) for file in (case.trace.file, case.trace.twin)]
+    except InputError:
+        return []
+    (trace,), (twin,) = both[0].values(), both[1].values()
+    return list(tell_difference(trace, twin))
+
+
+def tally_all(cases: dict[str, Case], traces: list[Path]) -> tuple[Tally, str]:
+    """Judge the mutants of everything positive: twins of cases, the reference runtime, and the given traces.
+
+    Raises:
+        UsageError: a given trace does not conform.
+    """
+    tally = Tally()
+    trace_count = row_count = 0
+    with tempfile.TemporaryDirectory() as folder:
+        played = play_reference(Path(folder) / "reference")
+        for path in traces:
+            if audit_file(path).verdict is not Verdict.CONFORMING:
+                raise UsageError(f"{path}: does not conform, expected a conforming trace; run 'residentkv audit'")
+        for name, trace in (*twin_traces(cases), *distinct_traces([*played, *traces])):
+            tally_trace(name, trace, tally)
+            trace_count += 1
+        for row in (*twin_rows(cases), *reference_rows(played)):
+            tally_row(row, tally)
+            row_count += 1
+    return tally, f"{trace_count} traces and {row_count} rows"
+
+
+def play_reference(folder: Path) -> list[Path]:
+    """Run every workload of the reference runtime and return the traces."""
+    folder.mkdir()
+    paths = []
+    for workload in WORKLOADS:
+        path = folder / f"{workload.name}.jsonl"
+        play_workload(workload, path)
+        paths.append(path)
+    return paths
+
+
+def reference_rows(traces: list[Path], modes: tuple[Mode, ...] = tuple(Mode)) -> Iterator[PositiveRow]:
+    """Yield the native rows of the reference descriptor with what its audited traces show."""
+    items = [item for path in traces for item in items_of(audit_file(path), path.name)]
+    descriptor = next(d for d in load_library(RUNTIME) if any(p.id == PRIMITIVE for p in d.primitives))
+    path = LIBRARY / RUNTIME / Path(descriptor.path).name
+    for mode in modes:
+        yield PositiveRow(
+            name=f"{RUNTIME} {mode}",
+            raw=read_input(path),
+            path=descriptor.path,
+            selection=Selection(PRIMITIVE, mode, Depth.NATIVE),
+            sources=machine_sources(),
+            items=tuple(item for item in items if item.mode is mode),
+        )

@@ -1,0 +1,129 @@
+"""What has to be known of a trace to say why a change of it matters or not."""
+
+from __future__ import annotations
+
+from residentkv.claims.modes import HOLDS_PRIMARY, Mode
+from residentkv.claims.predicates import parse_predicate
+from residentkv.suite.mutate import Trace
+from residentkv.trace import events as ev
+
+Key = tuple[str, str]
+
+_RESERVING = frozenset({*HOLDS_PRIMARY, Mode.OFFLOADABLE})
+
+ENDINGS = (ev.ClaimReleased, ev.ClaimExpired, ev.ClaimDemoted, ev.ClaimHarmed, ev.ClaimRejected)
+
+
+class Context:
+    """Joins of one conforming trace: requests to claims, claims to blocks, and where each ends (indices)."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        self._claim_of: dict[str, Key | None] = {}
+        self._init_at: dict[str, int] = {}
+        self._end_at: dict[Key, int] = {}
+        self._blocks_of: dict[Key, frozenset[str]] = {}
+        self._reserves: dict[Key, bool] = {}
+        for at, e in enumerate(trace):
+            if isinstance(e, ev.RequestInitialized):
+                self._claim_of[e.request_id] = (e.owner_scope or "", e.claim_id) if e.claim_id else None
+                self._init_at[e.request_id] = at
+            elif isinstance(e, ENDINGS):
+                self._end_at[e.owner_scope, e.claim_id] = at
+            elif isinstance(e, ev.ClaimMaterialized) and e.block_hashes:
+                self._blocks_of[e.owner_scope, e.claim_id] = frozenset(e.block_hashes[p] for p in self.needed_pos(e))
+            elif isinstance(e, ev.ClaimAccepted):
+                self._reserves[e.owner_scope, e.claim_id] = e.mode in _RESERVING
+
+    def claim_of(self, request_id: str) -> Key | None:
+        """Return the claim that a request named when it came in."""
+        return self._claim_of.get(request_id)
+
+    def is_open(self, request_id: str, at: int) -> bool:
+        """Tell whether a request had come in and not ended at this index."""
+        init_at = self._init_at.get(request_id)
+        if init_at is None or init_at > at:
+            return False
+        return not any(
+            isinstance(e, ev.RequestTerminated) and e.request_id == request_id for e in self.trace[init_at:at]
+        )
+
+    def is_unclaimed(self, e: ev.RequestEvent) -> bool:
+        """Tell whether no promise was open for the request when it came in."""
+        key = self.claim_of(e.request_id)
+        if key is None:
+            return True
+        ended = self._end_at.get(key)
+        if ended is None:
+            return False
+        return ended < self._init_at[e.request_id] or isinstance(self.trace[ended], ev.ClaimRejected)
+
+    def failed_restoration(self, claim: ev.ClaimEvent) -> bool:
+        """Tell whether a restoration of the claim failed for good."""
+        return any(
+            isinstance(e, ev.SchedulerRestorationFailed) and same_claim(e, claim) and e.failure_policy != "retry"
+            for e in self.trace
+        )
+
+    def renewed_after(self, e: ev.ClaimEvent) -> bool:
+        """Tell whether a renewal of the claim follows an event."""
+        return any(isinstance(f, ev.ClaimRenewed) and same_claim(e, f) and f.seq > e.seq for f in self.trace)
+
+    def requires_restore(self, request_id: str) -> bool:
+        """Tell whether a request required a restoration."""
+        return any(isinstance(e, ev.ClaimRestoreRequired) and e.request_id == request_id for e in self.trace)
+
+    def needed_pos(self, e: ev.ClaimMaterialized) -> range:
+        """Return the positions that the predicate of a claim needs."""
+        start, count = parse_predicate(e.predicate).needed(e.object_blocks)
+        return range(start, start + count)
+
+    def needs(self, key: Key, block_hash: str) -> bool:
+        """Tell whether a claim needs a block."""
+        return block_hash in self._blocks_of.get(key, frozenset())
+
+    def is_needed_after(self, block_hash: str, at: int) -> bool:
+        """Tell whether a claim that has not ended yet at this index needs the block."""
+        return any(block_hash in blocks and self._end_at.get(key, at) > at for key, blocks in self._blocks_of.items())
+
+    def rests_on(self, block_hash: str, tier: str, block_id: int, at: int) -> bool:
+        """Tell whether an open claim needs the block, and no other copy of it lives from before until the end."""
+        if not self.is_needed_after(block_hash, at):
+            return False
+        others = (
+            (n, e.tier, place)
+            for n, e in enumerate(self.trace[:at])
+            if isinstance(e, ev.BlockStored)
+            for content, place in copies_of(e)
+            if content == block_hash and (e.tier, place) != (tier, block_id)
+        )
+        return all(self.is_removed_after(block_hash, where, place, n) for n, where, place in others)
+
+    def is_removed_after(self, block_hash: str, tier: str, block_id: int, at: int) -> bool:
+        """Tell whether this copy is removed later."""
+        return any(
+            isinstance(e, ev.BlockRemoved) and e.tier == tier and (block_hash, block_id) in copies_of(e)
+            for e in self.trace[at + 1 :]
+        )
+
+    def is_stored_after(self, tier: str, block_id: int, at: int) -> bool:
+        """Tell whether the place of a copy is filled again later."""
+        return any(
+            isinstance(e, ev.BlockStored) and e.tier == tier and block_id in e.block_ids for e in self.trace[at + 1 :]
+        )
+
+    def reserves(self, key: Key) -> bool:
+        """Tell whether a claim counts in the protected blocks."""
+        return self._reserves.get(key, False)
+
+
+def copies_of(e: ev.BlockStored | ev.BlockRemoved) -> tuple[tuple[str, int], ...]:
+    """Return (content, place) of the copies of a block event; the place is -1 where the event does not tell them."""
+    if len(e.block_ids) != len(e.block_hashes):
+        return tuple((block_hash, -1) for block_hash in e.block_hashes)
+    return tuple(zip(e.block_hashes, e.block_ids, strict=True))
+
+
+def same_claim(a: ev.ClaimEvent, b: ev.ClaimEvent) -> bool:
+    """Tell whether two events are about one claim."""
+    return (a.owner_scope, a.claim_id) == (b.owner_scope, b.claim_id)

@@ -1,0 +1,273 @@
+"""Mutants that are not lies: each kind with its reason, and the only ones that may stay positive.
+
+A trace that was changed and still conforms is either a hole of the audit or a true history of another run. A kind
+belongs here only when the contract has nothing to say about what was changed. The list is short on purpose: a long one
+would mean that a trace carries less than it should.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from residentkv.suite.context import ENDINGS, Context, copies_of
+from residentkv.suite.independence import SWAPPABLE, are_independent, is_block_event
+from residentkv.suite.mutate import Mutant, event_name
+from residentkv.trace import events as ev
+
+Holds = Callable[[Mutant, Context], bool]
+
+
+class Equivalence(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind of equivalent mutant."""
+
+    name: str
+    reason: str
+    holds: Holds
+
+
+def _field(m: Mutant, kind: type[ev.Event] | tuple[type[ev.Event], ...], *names: str) -> bool:
+    return isinstance(m.before, kind) and m.field in names
+
+
+def _attribution(m: Mutant, c: Context) -> bool:
+    return _field(m, (ev.BlockStored, ev.BlockRemoved), "request_id")
+
+
+_REQUEST_OPTIONAL = (ev.ClaimAccepted, ev.ClaimMaterialized, ev.ClaimOffloaded, ev.ClaimRouteBound, ev.ClaimRenewed)
+
+
+def _acting_request(m: Mutant, c: Context) -> bool:
+    e = m.before
+    if m.field != "request_id" or not isinstance(e, (*_REQUEST_OPTIONAL, *ENDINGS)):
+        return False
+    if m.new is None or c.claim_of(m.new) == (e.owner_scope, e.claim_id):
+        return True
+    return isinstance(e, ENDINGS) and c.is_open(m.new, m.at)
+
+
+def _no_claim(m: Mutant, c: Context) -> bool:
+    e = m.before
+    if isinstance(e, ev.RequestTerminated) and m.field == "finish_status":
+        return c.is_unclaimed(e)
+    return m.field == "owner_scope" and getattr(e, "claim_id", "") is None
+
+
+def _client_left(m: Mutant, c: Context) -> bool:
+    return _field(m, ev.RequestTerminated, "finish_status") and m.new == "aborted"
+
+
+def _same_word(m: Mutant, c: Context) -> bool:
+    served = {"stopped", "length"}
+    return _field(m, ev.RequestTerminated, "finish_status") and {m.old, m.new} <= served
+
+
+def _rejected(m: Mutant, c: Context) -> bool:
+    return _field(m, ev.ClaimRejected, "object_id", "token_map_id", "cache_identity", "predicate", "mode")
+
+
+def _untested_term(m: Mutant, c: Context) -> bool:
+    e = m.before
+    if isinstance(e, ev.ClaimAccepted) and m.field == "on_restore_failure":
+        return not c.failed_restoration(e)
+    if isinstance(e, ev.ClaimAccepted | ev.ClaimRenewed) and m.field == "revision":
+        return not c.renewed_after(e)
+    return False
+
+
+def _outside_predicate(m: Mutant, c: Context) -> bool:
+    e = m.before
+    if not isinstance(e, ev.ClaimMaterialized):
+        return False
+    needed = c.needed_pos(e)
+    if m.field == "retrievable_pos":
+        return all(any(lo <= p < hi for lo, hi in m.new) for p in needed)
+    if m.field == "object_blocks":
+        return not e.block_hashes and m.new > m.old
+    if m.field == "block_hashes" and len(m.new) == len(m.old):
+        return all(m.new[p] == m.old[p] for p in needed)
+    return False
+
+
+def _spare_copy(m: Mutant, c: Context) -> bool:
+    e = m.before
+    if isinstance(e, ev.BlockStored) and m.operator == "duplicate":
+        return not e.block_ids  # Copies without places: one more of them, which is never removed.
+    if isinstance(e, ev.BlockStored) and (m.operator == "delete" or m.field == "block_hashes"):
+        touched = _changed_blocks(m, e)
+        return not any(c.rests_on(h, e.tier, i, m.at) or c.is_removed_after(h, e.tier, i, m.at) for h, i in touched)
+    if isinstance(e, ev.BlockRemoved) and m.operator == "delete":
+        return not any(c.rests_on(h, e.tier, i, m.at) or c.is_stored_after(e.tier, i, m.at) for h, i in copies_of(e))
+    return False
+
+
+def _place(m: Mutant, c: Context) -> bool:
+    e = m.before
+    if isinstance(e, ev.SchedulerRestorationFailed):
+        return m.field == "invalid_block_ids" and bool(m.new)
+    if not isinstance(e, ev.BlockStored) or m.field != "block_ids" or len(m.new) not in (0, len(m.old)):
+        return False
+    moved = [copy for copy in copies_of(e) if copy[1] not in m.new]
+    return not any(c.is_removed_after(h, e.tier, i, m.at) for h, i in moved)
+
+
+def _never_evidence(m: Mutant, c: Context) -> bool:
+    return isinstance(m.before, ev.RuntimeEvent | ev.GenericCounter) and m.operator not in ("delete-leaving-gap", "seq")
+
+
+def _only_one(m: Mutant, c: Context) -> bool:
+    e = m.before
+    if m.operator != "delete" or not isinstance(e, ev.RequestAdmitted | ev.BlockStored):
+        return False
+    kinds = (ev.RequestAdmitted,) if isinstance(e, ev.RequestAdmitted) else (ev.BlockStored, ev.BlockRemoved)
+    return sum(isinstance(other, kinds) for other in c.trace) == 1
+
+
+def _elsewhere(m: Mutant, c: Context) -> bool:
+    e = m.before
+    if not isinstance(e, ev.ClaimRouteOutcome) or e.outcome not in ("lost", "moved"):
+        return False
+    return m.field in ("worker_id", "worker_epoch") or (m.field == "outcome" and m.new in ("lost", "moved"))
+
+
+def _changed_blocks(m: Mutant, e: ev.BlockStored) -> list[tuple[str, int]]:
+    new = m.events[m.at]
+    if m.operator == "delete" or not isinstance(new, ev.BlockStored) or len(new.block_hashes) != len(e.block_hashes):
+        return list(copies_of(e))
+    return [copy for copy in copies_of(e) if copy not in copies_of(new)]
+
+
+def _reaffirmed(m: Mutant, c: Context) -> bool:
+    e = m.before
+    return isinstance(e, ev.ClaimOffloaded) and m.field == "job_ids" and not m.new and (e.generation or 0) > 1
+
+
+def _asked_again(m: Mutant, c: Context) -> bool:
+    e = m.before
+    if not isinstance(e, ev.LookupResult):
+        return False
+    return m.operator == "duplicate" or (m.operator == "delete" and not c.requires_restore(e.request_id))
+
+
+def _nobody_refused(m: Mutant, c: Context) -> bool:
+    e = m.before
+    return (
+        isinstance(e, ev.SchedulerRestorationFailed)
+        and e.failure_policy != "fail"
+        and m.field in ("blocking_claim_ids", "finish_status")
+    )
+
+
+def _independent(m: Mutant, c: Context) -> bool:
+    return m.beside is not None and are_independent(m.before, m.beside, c)
+
+
+def _late_block_event(m: Mutant, c: Context) -> bool:
+    if m.beside is None or isinstance(m.beside, ev.TraceClosed):
+        return False
+    return is_block_event(m.before) != is_block_event(m.beside)
+
+
+def _either_order(m: Mutant, c: Context) -> bool:
+    if m.beside is None or frozenset((event_name(m.before), event_name(m.beside))) not in SWAPPABLE:
+        return False
+    accepted = next((e for e in (m.before, m.beside) if isinstance(e, ev.ClaimAccepted)), None)
+    return accepted is None or not c.reserves((accepted.owner_scope, accepted.claim_id))
+
+
+EQUIVALENCES: tuple[Equivalence, ...] = (
+    Equivalence(
+        name="independent",
+        reason="two events that share no request, claim, job, block or number of blocks: their order carries nothing",
+        holds=_independent,
+    ),
+    Equivalence(
+        name="either-order",
+        reason="the contract leaves the order open: what happened to a claim may be said before or after the request "
+        "ends, is admitted or asks the tier, and a store may begin before the claim is called materialized",
+        holds=_either_order,
+    ),
+    Equivalence(
+        name="late-block-event",
+        reason="block events may be written in batches after the fact; they are ordered among themselves, a copy by "
+        "its place, and a loss before its excuse is still seen",
+        holds=_late_block_event,
+    ),
+    Equivalence(
+        name="attribution",
+        reason="on whose behalf a block came or went is told for readers; no obligation rests on it",
+        holds=_attribution,
+    ),
+    Equivalence(
+        name="acting-request",
+        reason="a claim event that acts for no request may leave out the one that was the occasion, or name another "
+        "one of the claim; an end of a claim any one that is open",
+        holds=_acting_request,
+    ),
+    Equivalence(
+        name="no-claim",
+        reason="how a request without a claim ended, and whose it was, is about no promise",
+        holds=_no_claim,
+    ),
+    Equivalence(name="client-left", reason="a client may withdraw any request at any time", holds=_client_left),
+    Equivalence(
+        name="same-word", reason="`stopped` and `length` both say that the request got its answer", holds=_same_word
+    ),
+    Equivalence(name="rejected", reason="a rejected claim promises nothing, whatever it was about", holds=_rejected),
+    Equivalence(
+        name="untested-term",
+        reason="a term that the run never put to the test: no restoration failed, no renewal followed",
+        holds=_untested_term,
+    ),
+    Equivalence(
+        name="outside-predicate",
+        reason="positions beyond the predicate: what is useful was retrievable before and after",
+        holds=_outside_predicate,
+    ),
+    Equivalence(
+        name="spare-copy",
+        reason="a copy on which no open claim rests from there on: nobody needs the block, or another copy stays",
+        holds=_spare_copy,
+    ),
+    Equivalence(
+        name="place",
+        reason="the number of a physical block that no other event of the trace names",
+        holds=_place,
+    ),
+    Equivalence(
+        name="never-evidence",
+        reason="events of the runtime's own and process-wide counters are kept for order only",
+        holds=_never_evidence,
+    ),
+    Equivalence(
+        name="only-one",
+        reason="the only admission, or the only block event, of its source: a source that reports none owes none",
+        holds=_only_one,
+    ),
+    Equivalence(
+        name="elsewhere",
+        reason="where a request was served when it was not by the binding: no event says which workers there are",
+        holds=_elsewhere,
+    ),
+    Equivalence(
+        name="affirmed-again",
+        reason="a tier that affirms what it holds may name the stores again or leave them out",
+        holds=_reaffirmed,
+    ),
+    Equivalence(
+        name="asked-again",
+        reason="the tier may be asked twice, or not asked, for a request that requires nothing from it",
+        holds=_asked_again,
+    ),
+    Equivalence(
+        name="nobody-refused",
+        reason="a failed load that is tried again or computed again blocks nobody and finishes nobody",
+        holds=_nobody_refused,
+    ),
+)
+
+
+def equivalence_of(mutant: Mutant, context: Context) -> Equivalence | None:
+    """Return why a mutant that still conforms is no lie, or None: then it is a hole."""
+    return next((e for e in EQUIVALENCES if e.holds(mutant, context)), None)
