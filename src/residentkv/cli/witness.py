@@ -124,6 +124,8 @@ def print_summary(summaries: list[ScenarioSummary], results: list[RunResult]) ->
             "-" if refusal is None else f"{refusal:.0f}",
         )
     Console(markup=False, highlight=False, emoji=False).print(table)
+    negative = sum(r.negative for r in results)
+    click.echo(f"negative runs: {negative}, false positives: {sum(r.false_positive for r in results)}")
     for result in results:
         for check in result.checks:
             if not check.passed:

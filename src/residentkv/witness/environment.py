@@ -88,17 +88,16 @@ def run_in_runtime(
             "VLLM_NO_USAGE_STATS": "1",
             **(environment or {}),
         }
-        process = subprocess.Popen(
+        with subprocess.Popen(
             [str(python), *arguments], stdout=subprocess.PIPE, stderr=sink, stdin=subprocess.DEVNULL, env=env, text=True
-        )
-        try:
-            for line in process.stdout or ():
-                on_line(line.rstrip("\n"))
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            code = process.wait()
+        ) as process:
+            try:
+                for line in process.stdout or ():
+                    on_line(line.rstrip("\n"))
+            except BaseException:
+                process.kill()
+                raise
+        code = process.returncode
     if code != 0:
         lines = [x for x in log.read_text(errors="replace").splitlines() if x.strip()] or ["nothing on standard error"]
         raise RuntimeFailed(f"{what} ended with {code}: {lines[-1][:200]}; see {log}")

@@ -37,12 +37,18 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run shows. Times in nanoseconds of the engine's clock, null where the run has no such interval."""
+    """What one run shows.
+
+    `negative`: a gate must not pass here; `false_positive`: one did all the same. Times are in nanoseconds of the
+    engine's clock, null where the run has no such interval.
+    """
 
     scenario: str
     run_id: str
     observation: bool
     failure_outcome: bool
+    negative: bool
+    false_positive: bool
     verdict: Verdict | None
     sequence_valid: bool
     checks: tuple[Check, ...]
@@ -88,6 +94,8 @@ def judge_run(scenario: Scenario, folder: Path) -> tuple[RunResult, AuditReport 
         run_id=run_id,
         observation=observation,
         failure_outcome=failure_outcome,
+        negative=scenario.observes is False or scenario.refuses is False,
+        false_positive=(observation and scenario.observes is False) or (failure_outcome and scenario.refuses is False),
         verdict=report.verdict if report else None,
         sequence_valid=report is not None and not _sequence_findings(report),
         checks=_check(scenario, answers, baseline, observation, failure_outcome, report, run_id),

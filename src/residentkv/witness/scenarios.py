@@ -248,6 +248,16 @@ _ALL = (
         names=REUSE_NAMES,
     ),
     Scenario(
+        name="claimed_load_failure_alone",
+        title="the same with nothing else in the engine: the time to refusal is the plugin's own",
+        steps=lambda run_id: _failed(run_id, claim_id=f"{run_id}:claim"),
+        observes=False,
+        refuses=True,
+        served=("resident",),
+        refused=REUSE,
+        names=REUSE_NAMES,
+    ),
+    Scenario(
         name="wrong_claim_failure",
         title="the fault aims at another claim: this one is restored, nobody is refused",
         steps=lambda run_id: _success(run_id, between=(_fail(claim_id=f"{run_id}:another"),)),

@@ -18,6 +18,7 @@ class ScenarioSummary(msgspec.Struct, frozen=True, kw_only=True):
     passed: int
     observation: int
     failure_outcome: int
+    false_positives: int
     sequence_valid: int
     verdicts: dict[str, int]
     resident_ttft_median_ms: float | None
@@ -54,6 +55,7 @@ def _summary(name: str, runs: list[RunResult]) -> ScenarioSummary:
         passed=sum(r.passed for r in runs),
         observation=sum(r.observation for r in runs),
         failure_outcome=sum(r.failure_outcome for r in runs),
+        false_positives=sum(r.false_positive for r in runs),
         sequence_valid=sum(r.sequence_valid for r in runs),
         verdicts=dict(sorted(verdicts.items())),
         resident_ttft_median_ms=_median([r.resident_ttft_ns for r in runs], 1e6),
@@ -95,11 +97,16 @@ def render_markdown(summaries: Iterable[ScenarioSummary]) -> str:
         "as expected",
         "observation",
         "failure outcome",
+        "false positives",
         "seq valid",
         "audit",
         "TTFT resident ms",
         "TTFT reuse ms",
         "failed transfer to refusal us",
+        "to scheduler us",
+        "scheduler to refusal us",
+        "resident ms (p95)",
+        "reuse ms (p95)",
         "audit us",
         "event bytes",
     ]
@@ -112,11 +119,16 @@ def render_markdown(summaries: Iterable[ScenarioSummary]) -> str:
             s.passed,
             s.observation,
             s.failure_outcome,
+            s.false_positives,
             s.sequence_valid,
             audit,
             s.resident_ttft_median_ms,
             s.reuse_ttft_median_ms,
             s.failed_transfer_to_refusal_median_us,
+            s.failed_transfer_to_scheduler_median_us,
+            s.scheduler_to_refusal_median_us,
+            f"{s.resident_median_ms} ({s.resident_p95_ms})",
+            f"{s.reuse_median_ms} ({s.reuse_p95_ms})",
             s.audit_median_us,
             s.event_bytes_median,
         ]
