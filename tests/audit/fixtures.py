@@ -360,8 +360,8 @@ _RELEASE = "    release c released_by=tenant reason=owner\n"
 LOSS = {
     "RKV288": Case(
         st.SOFT,
-        edit(st.SOFT, ("    harm c\n", "    !\n")),
-        edit(st.SOFT, ("    harm c\n", ""))
+        edit(st.SOFT, ("    harm c lost_pos=7-8\n", "    !\n")),
+        edit(st.SOFT, ("    harm c lost_pos=7-8\n", ""))
         .replace("0,1,2,3,4,5,6,7", "none")
         .replace("removed gpu a7 7", "removed gpu a7"),
     ),
@@ -373,6 +373,7 @@ LOSS = {
             ("    removed gpu a0,a1,a2,a3,a4,a5,a6,a7 0,1,2,3,4,5,6,7\n", ""),
         ),
     ),
+    "RKV291": Case(st.SOFT, edit(st.SOFT, ("    harm c lost_pos=7-8\n", "    harm c lost_pos=6-8\n"))),
     "RKV290": Case(st.HARD, edit(st.HARD, (_RELEASE, "    !\n    harm c\n"))),
 }
 

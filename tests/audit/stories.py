@@ -173,7 +173,7 @@ SOFT = """
     end r1
     init r2
     removed gpu a7 7
-    harm c
+    harm c lost_pos=7-8
     end r2
     close
 """

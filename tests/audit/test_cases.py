@@ -329,3 +329,51 @@ def test_a_claim_that_ended_before_a_gap_keeps_its_verdict():
     report = audit(SUCCESS.replace("    close\n", "    skip\n    close\n"))
     assert report.verdict is Verdict.INCONCLUSIVE
     assert [c.verdict for c in report.claims] == [Verdict.CONFORMING]
+
+
+def test_a_deadline_is_the_term_after_the_decision():
+    """ttl_s 20 microseconds: the deadline has to lie that long after the decision, or it is another promise."""
+    text = """
+        open
+        init r1 c
+        accept c r1 mode=expiring ttl_s=0.001 deadline_ns=+{later}
+        materialize c r1
+        end r1
+        release c
+        close
+    """
+    assert audit(text.format(later=1_000_500)).verdict is Verdict.CONFORMING
+    for later in (900_000, 1_100_000):
+        assert codes(audit(text.format(later=later)), Verdict.INCONCLUSIVE) == {"RKV237"}
+
+
+def test_a_failed_request_needs_a_decision_where_decisions_are_told():
+    """A source that reports admissions: a request ended in an error, and was neither admitted nor refused."""
+    text = HARD.replace("    end r3 error\n", "    end r3 error\n    init r7\n    end r7 error\n")
+    assert codes(audit(text), Verdict.INCONCLUSIVE) == {"RKV287"}
+    assert audit(text.replace("end r7 error", "end r7 aborted")).verdict is Verdict.CONFORMING
+
+
+def test_a_removal_that_names_places_and_no_blocks_is_unclear():
+    """Which copies went is unknown, so whether a claim lost anything is too."""
+    text = HARD.replace("    removed gpu b0,b1 8,9\n", "    removed gpu none 8,9\n")
+    assert "RKV253" in codes(audit(text), Verdict.INCONCLUSIVE)
+
+
+def test_where_a_request_of_a_lost_routed_claim_went_has_to_be_told():
+    """The worker dies, the claim is harmed, and the request that came for it is served without a route outcome."""
+    text = """
+        open
+        init r1 c
+        accept c r1 mode=routed_reuse
+        bind c w0
+        materialize c r1
+        end r1
+        init r2 c
+        harm c lost_pos=0-8
+        end r2
+        close
+    """
+    assert codes(audit(text), Verdict.INCONCLUSIVE) == {"RKV219"}
+    told = text.replace("    harm c", "    route c r2 worker_id=w1 outcome=lost reused_blocks=0\n        harm c")
+    assert audit(told).verdict is Verdict.CONFORMING

@@ -67,7 +67,7 @@ def close_source(s: SourceState) -> SourceAudit:
             capacity.ADMISSION_MISSING,
             None,
             (s.unadmitted_seq,),
-            f"{s.source}/{s.epoch} reports admissions, and {s.unadmitted} requests that used blocks have none; the "
+            f"{s.source}/{s.epoch} reports admissions, and {s.unadmitted} requests have none and were not refused; the "
             f"first of them ended at {s.seq(s.unadmitted_seq)}.",
             missing="active_request_admitted",
         )

@@ -90,9 +90,9 @@ class Stepper:
                 envelope.disorder(s, e)
             s.next_seq = seq + 1
             s.last_seq = seq
-            s.mono_ns = e.mono_ns
             s.events += 1
-            handlers[type(e)](s, e)
+            handlers[type(e)](s, e)  # In it `s.mono_ns` is still the time of the event before.
+            s.mono_ns = e.mono_ns
         self.events += count
 
     def _state_of(self, e: ev.Event) -> SourceState:

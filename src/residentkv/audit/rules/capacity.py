@@ -82,8 +82,9 @@ RELIEF_WITHOUT_EVENT = Rule(
 ADMISSION_MISSING = Rule(
     code="RKV287",
     slug="admission-missing",
-    title="A request was served without being admitted",
-    checks="that, in a source that reports admissions, every request that was served or loaded blocks was admitted",
+    title="A request was served without being admitted, or failed without being refused",
+    checks="that, in a source that reports admissions, every request that was served or loaded blocks was admitted, "
+    "and every other one that its client did not take back was refused",
     why="a request that went round the feasibility check may have taken protected blocks",
     required_order=("request_initialized", "active_request_admitted", "active_request_terminated"),
     inconclusive_when="always when it is found",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from residentkv.audit.model import Rule
+from residentkv.audit.model import Rule, Verdict
 
 _WHEN = "block copies cannot be told apart (no block ids), or after a gap in the same (source, epoch)"
 _ORDER = (
@@ -44,4 +44,16 @@ PROMISE_BROKEN = Rule(
     source="spec section 2",
 )
 
-RULES = (SILENT_LOSS, LOSS_BEFORE_EXCUSE, PROMISE_BROKEN)
+HARM_UNNAMED = Rule(
+    code="RKV291",
+    slug="harm-unnamed",
+    title="A harm does not name what was lost",
+    checks="that lost_pos names positions that the predicate needs, and, where block events tell the copies apart, "
+    "exactly those of them of which no copy is left",
+    why="an owner who is told the wrong positions keeps the wrong ones",
+    inconclusive_when="always when it is found",
+    source="spec section 2",
+    verdict=Verdict.INCONCLUSIVE,
+)
+
+RULES = (SILENT_LOSS, LOSS_BEFORE_EXCUSE, PROMISE_BROKEN, HARM_UNNAMED)

@@ -9,11 +9,13 @@ _AFTER_GAP = "after a gap in the same (source, epoch), because a renewal may lie
 TERM_MISSING = Rule(
     code="RKV237",
     slug="term-missing",
-    title="A claim with a term has no deadline",
-    checks="that an expiring claim, and every claim with ttl_s, is accepted with a deadline after its acceptance",
+    title="A claim with a term has no deadline, or another one than its term gives",
+    checks="that an expiring claim, and every claim with ttl_s, is accepted with a deadline after its acceptance, and "
+    "that the deadline is ttl_s after the decision",
     why="nobody can tell when the promise ends",
     contradicts=("acceptance", "expiry_enforcement"),
-    inconclusive_when="after a gap in the same (source, epoch)",
+    inconclusive_when="there is a deadline that is not ttl_s after the decision, or after a gap in the same "
+    "(source, epoch)",
     source="spec sections 2 and 7 (TTL as acceptance)",
 )
 READ_AFTER_TERM = Rule(

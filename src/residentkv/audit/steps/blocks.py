@@ -37,12 +37,7 @@ def _stored_somewhere(s: SourceState, e: BlockStored) -> None:
     """Copies without block ids, which can only be counted."""
     blocks = s.blocks
     if e.block_ids:
-        s.find(
-            offload.BLOCK_COPIES_UNCLEAR,
-            None,
-            (e.seq,),
-            f"{s.at(e)} names {len(e.block_hashes)} blocks and {len(e.block_ids)} places.",
-        )
+        _unpaired(s, e)
     for block_hash in e.block_hashes:
         key = (e.tier, block_hash)
         count = blocks.anonymous.get(key, 0)
@@ -51,6 +46,15 @@ def _stored_somewhere(s: SourceState, e: BlockStored) -> None:
             blocks.add(block_hash, e.tier)
         if block_hash in blocks.watchers:
             _seen(blocks.watchers[block_hash], block_hash)
+
+
+def _unpaired(s: SourceState, e: BlockStored | BlockRemoved) -> None:
+    s.find(
+        offload.BLOCK_COPIES_UNCLEAR,
+        None,
+        (e.seq,),
+        f"{s.at(e)} names {len(e.block_hashes)} blocks and {len(e.block_ids)} places.",
+    )
 
 
 def _overwritten(s: SourceState, e: BlockStored, old: str, block_id: int, new: str) -> None:
@@ -104,6 +108,8 @@ def on_removed(s: SourceState, e: BlockRemoved) -> None:
 def _removed_somewhere(s: SourceState, e: BlockRemoved) -> None:
     """Copies without block ids: whether another one is left is only known when none was counted."""
     blocks = s.blocks
+    if e.block_ids:
+        _unpaired(s, e)
     for block_hash in e.block_hashes:
         key = (e.tier, block_hash)
         count = blocks.anonymous.get(key, 0)

@@ -17,9 +17,13 @@ from residentkv.audit.steps.joins import (
     take,
 )
 from residentkv.audit.table import ACCEPTED, DEFER, DEFERRED, IS_OPEN, REJECT
+from residentkv.claims.model import MAX_TTL_S
 from residentkv.claims.predicates import Predicate, parse_predicate
 from residentkv.errors import InputError
 from residentkv.trace.events import ClaimAccepted, ClaimDeferred, ClaimEvent, ClaimRejected, ClaimRenewed
+
+ROUNDING_NS = 2000
+"""How far a deadline may be off because `ttl_s` is a binary fraction of a second."""
 
 
 def on_accepted(s: SourceState, e: ClaimAccepted) -> None:
@@ -66,6 +70,8 @@ def on_accepted(s: SourceState, e: ClaimAccepted) -> None:
             (e.seq,),
             f"{s.at(e)}: the deadline {deadline_ns} ns is not after the acceptance at {e.mono_ns} ns.",
         )
+    elif e.ttl_s is not None:
+        _check_term(s, c, e, e.ttl_s, deadline_ns)
     rid = e.request_id
     if rid is not None:
         r = s.requests.get(rid)
@@ -103,6 +109,22 @@ def on_accepted(s: SourceState, e: ClaimAccepted) -> None:
         c.protects = True
         s.protected_blocks += e.footprint_blocks
         s.holders.setdefault(c.claim_id, []).append(c)
+
+
+def _check_term(s: SourceState, c: ClaimState, e: ClaimAccepted | ClaimRenewed, ttl_s: float, deadline_ns: int) -> None:
+    """The term begins with the decision, which lies between the event before and this one."""
+    if not 0 < ttl_s < MAX_TTL_S:
+        begun_ns = -1.0
+    else:
+        begun_ns = deadline_ns - ttl_s * 1e9
+    if not s.mono_ns - ROUNDING_NS <= begun_ns <= e.mono_ns + ROUNDING_NS:
+        s.find(
+            terms.TERM_MISSING,
+            c,
+            (e.seq,),
+            f"{s.at(e)} at {e.mono_ns} ns: the deadline {deadline_ns} ns is not ttl_s {ttl_s} after the decision.",
+            unknown=True,
+        )
 
 
 def _readable(text: str) -> Predicate | None:
@@ -273,5 +295,7 @@ def on_renewed(s: SourceState, e: ClaimRenewed) -> None:
         s.find(terms.TERM_MISSING, c, (e.seq,), f"{s.at(e)}: ttl_s {e.ttl_s} and no deadline_ns.")
     else:
         c.deadline_ns = e.deadline_ns
+        if e.ttl_s is not None and e.deadline_ns is not None:
+            _check_term(s, c, e, e.ttl_s, e.deadline_ns)
     c.revision = max(c.revision, e.revision)
     c.count("renewed")

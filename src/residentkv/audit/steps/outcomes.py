@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from residentkv.audit.ranges import intersect, say
 from residentkv.audit.rules import lifecycle, loss, terms
 from residentkv.audit.state import ClaimState, SourceState
 from residentkv.audit.steps.endings import collapse, excused, unprotect
@@ -9,6 +10,7 @@ from residentkv.audit.steps.joins import claim_of, generation_differs, still_ope
 from residentkv.audit.steps.losses import account_for_loss, blocks_unclear
 from residentkv.audit.steps.preference import note_trial
 from residentkv.audit.table import DEMOTE, EXPIRE, HARM, RELEASE, RESTORATION_FAILED, Move
+from residentkv.claims.predicates import Ranges, ranges_of
 from residentkv.trace.events import ClaimDemoted, ClaimExpired, ClaimHarmed, ClaimReleased
 
 Ending = ClaimReleased | ClaimExpired | ClaimDemoted | ClaimHarmed
@@ -115,7 +117,28 @@ def on_harmed(s: SourceState, e: ClaimHarmed) -> None:
             "had excused the loss.",
             missing="resident_claim_released, resident_claim_expired or resident_claim_demoted",
         )
+    _check_lost_positions(s, c, e)
     if c.lost_seq >= 0:
         c.note("loss_reporting", c.lost_seq, e.seq)
         note_trial(s, c)
     _end(s, c, e, HARM)
+
+
+def _check_lost_positions(s: SourceState, c: ClaimState, e: ClaimHarmed) -> None:
+    """Compare what is said to be lost with what is needed, and with the copies that are left."""
+    if not c.needed_pos:
+        return
+    lost = intersect(e.lost_pos, c.needed_pos)
+    gone: Ranges | None = None
+    if c.needed_hashes and not c.unseen and not c.lost_blurred:
+        start = c.needed_pos[0][0]
+        where = s.blocks.where
+        gone = ranges_of(start + i for i, block in enumerate(c.needed_hashes) if block not in where)
+    if not lost or (gone is not None and lost != gone):
+        left = "" if gone is None else f", and by the block events no copy is left of {say(gone)}"
+        s.find(
+            loss.HARM_UNNAMED,
+            c,
+            (c.lost_seq, e.seq),
+            f"{s.at(e)} calls positions {say(e.lost_pos)} lost; {c.predicate_text} needs {say(c.needed_pos)}{left}.",
+        )

@@ -26,7 +26,7 @@ def on_terminated(s: SourceState, e: RequestTerminated) -> None:
         s.less_recent, s.recent = s.recent, {}
     word = finish_word(e.finish_status)
     served = word in SERVED
-    if r.admitted_seq < 0 and (served or r.loads is not None):
+    if r.admitted_seq < 0 and (served or r.loads is not None or (r.denied_seq < 0 and word not in WITHDRAWN)):
         s.unadmitted += 1
         if s.unadmitted_seq < 0:
             s.unadmitted_seq = e.seq
@@ -144,8 +144,10 @@ def _restored(c: ClaimState, required: int, restored: int, reused: int, ended: i
 
 def _unexplained(s: SourceState, c: ClaimState, r: RequestState, e: RequestTerminated) -> None:
     """The claim was there for the request, and nothing says what the request was computed on."""
-    if c.materialized_seq < 0 or r.init_seq < c.materialized_seq or c.ended or c.unaccepted:
+    if c.materialized_seq < 0 or r.init_seq < c.materialized_seq or c.unaccepted:
         return
+    if c.ended and (c.state != HARMED or c.worker is None):
+        return  # But where a request of a routed claim went that was harmed meanwhile has to be told.
     if r.lookup_seq > c.step_seq and c.offload_seqs and not intersect(r.lookup_pos, c.offload_pos):
         s.find(
             restore.SERVED_WITHOUT_RESTORATION,
