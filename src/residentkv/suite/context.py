@@ -69,9 +69,18 @@ class Context:
         """Tell whether a renewal of the claim follows an event."""
         return any(isinstance(f, ev.ClaimRenewed) and same_claim(e, f) and f.seq > e.seq for f in self.trace)
 
-    def requires_restore(self, request_id: str) -> bool:
-        """Tell whether a request required a restoration."""
-        return any(isinstance(e, ev.ClaimRestoreRequired) and e.request_id == request_id for e in self.trace)
+    def failed_by_scheduler(self, e: ev.ClaimRestorationFailed) -> bool:
+        """Tell whether the scheduler says of the same claim and job that the restoration failed."""
+        return any(
+            isinstance(f, ev.SchedulerRestorationFailed) and same_claim(e, f) and f.job_id == e.job_id
+            for f in self.trace
+        )
+
+    def needs_lookup(self, e: ev.LookupResult) -> bool:
+        """Tell whether the request required a restoration and this is the only answer of the tier that it rests on."""
+        required = any(isinstance(f, ev.ClaimRestoreRequired) and f.request_id == e.request_id for f in self.trace)
+        same = [f for f in self.trace if isinstance(f, ev.LookupResult) and f.request_id == e.request_id]
+        return required and not any(f is not e and f.hit_pos == e.hit_pos and f.tier == e.tier for f in same)
 
     def needed_pos(self, e: ev.ClaimMaterialized) -> range:
         """Return the positions that the predicate of a claim needs."""

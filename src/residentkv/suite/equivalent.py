@@ -49,9 +49,19 @@ def _acting_request(m: Mutant, c: Context) -> bool:
 
 def _no_claim(m: Mutant, c: Context) -> bool:
     e = m.before
+    if m.beside is not None:
+        return _is_unclaimed(e, c) and _is_unclaimed(m.beside, c)
+    if m.field == "owner_scope":
+        return getattr(e, "claim_id", "") is None
     if isinstance(e, ev.RequestTerminated) and m.field == "finish_status":
         return c.is_unclaimed(e)
-    return m.field == "owner_scope" and getattr(e, "claim_id", "") is None
+    return m.operator.startswith("outcome") and _is_unclaimed(e, c)
+
+
+def _is_unclaimed(e: ev.Event, c: Context) -> bool:
+    """Tell whether an event is about the work of a request that named no claim; decisions about it are not."""
+    kinds = (ev.RequestInitialized, ev.LookupResult, ev.JobCreated, ev.TransferFinished, ev.RequestTerminated)
+    return isinstance(e, kinds) and c.claim_of(e.request_id) is None
 
 
 def _client_left(m: Mutant, c: Context) -> bool:
@@ -147,7 +157,18 @@ def _asked_again(m: Mutant, c: Context) -> bool:
     e = m.before
     if not isinstance(e, ev.LookupResult):
         return False
-    return m.operator == "duplicate" or (m.operator == "delete" and not c.requires_restore(e.request_id))
+    return m.operator == "duplicate" or (m.operator == "delete" and not c.needs_lookup(e))
+
+
+def _second_word(m: Mutant, c: Context) -> bool:
+    e = m.before
+    if isinstance(m.beside, ev.SchedulerRestorationFailed):
+        return isinstance(e, ev.ClaimRestorationFailed)
+    return (
+        isinstance(e, ev.ClaimRestorationFailed)
+        and (m.operator == "delete" or m.field == "blocking_claim_ids")
+        and c.failed_by_scheduler(e)
+    )
 
 
 def _nobody_refused(m: Mutant, c: Context) -> bool:
@@ -172,8 +193,9 @@ def _late_block_event(m: Mutant, c: Context) -> bool:
 def _either_order(m: Mutant, c: Context) -> bool:
     if m.beside is None or frozenset((event_name(m.before), event_name(m.beside))) not in SWAPPABLE:
         return False
-    accepted = next((e for e in (m.before, m.beside) if isinstance(e, ev.ClaimAccepted)), None)
-    return accepted is None or not c.reserves((accepted.owner_scope, accepted.claim_id))
+    if not isinstance(m.before, ev.ClaimAccepted) or not isinstance(m.beside, ev.RequestAdmitted):
+        return True
+    return not c.reserves((m.before.owner_scope, m.before.claim_id))  # Its blocks count in the admission.
 
 
 EQUIVALENCES: tuple[Equivalence, ...] = (
@@ -207,7 +229,7 @@ EQUIVALENCES: tuple[Equivalence, ...] = (
     ),
     Equivalence(
         name="no-claim",
-        reason="how a request without a claim ended, and whose it was, is about no promise",
+        reason="what a request without a claim did, and how it ended, is about no promise (decisions about it are)",
         holds=_no_claim,
     ),
     Equivalence(name="client-left", reason="a client may withdraw any request at any time", holds=_client_left),
@@ -257,8 +279,13 @@ EQUIVALENCES: tuple[Equivalence, ...] = (
     ),
     Equivalence(
         name="asked-again",
-        reason="the tier may be asked twice, or not asked, for a request that requires nothing from it",
+        reason="the tier may be asked twice, and need not be asked again or for a request that requires nothing of it",
         holds=_asked_again,
+    ),
+    Equivalence(
+        name="second-word",
+        reason="the connector's word about a failure adds nothing to the scheduler's own about the same job",
+        holds=_second_word,
     ),
     Equivalence(
         name="nobody-refused",

@@ -1,0 +1,137 @@
+"""No small lie stays positive: mutants of every conforming trace and every positive row, counted and printed."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from residentkv.audit import Verdict, audit_events
+from residentkv.claims.modes import Mode
+from residentkv.cli.suite import play_reference, reference_rows
+from residentkv.report.suites import REASONS, render_tally
+from residentkv.suite import tally as tally_module
+from residentkv.suite.case import CASES, load_cases
+from residentkv.suite.context import Context
+from residentkv.suite.equivalent import EQUIVALENCES, equivalence_of
+from residentkv.suite.mutate import mutate_trace
+from residentkv.suite.mutate_row import ROW_EQUIVALENCES, tally_row
+from residentkv.suite.positives import distinct_traces, twin_rows, twin_traces
+from residentkv.suite.tally import NotPositive, Tally, merge_tallies, support_of, tally_trace
+
+LONG = 200
+STRIDE = 7
+"""Of a trace with more events than `LONG`, every seventh mutant is judged here; `residentkv suite --mutants` all."""
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory):
+    """The traces of the reference runtime, one a workload."""
+    return play_reference(tmp_path_factory.mktemp("suite") / "reference")
+
+
+@pytest.fixture(scope="module")
+def traces(played):
+    """Every conforming trace at hand, by name."""
+    return dict([*twin_traces(load_cases()), *distinct_traces(played)])
+
+
+def _told(capsys, tally, what):
+    with capsys.disabled():
+        print()
+        for line in render_tally(tally, what):
+            print(f"  {line}")
+
+
+def test_no_mutant_of_a_conforming_trace_stays_positive(traces, monkeypatch, capsys):
+    """Deletions, swaps, duplicates, edits of numbers, names and outcomes; except for the kinds that are listed."""
+    tally = Tally()
+    for name, trace in traces.items():
+        if len(trace) > LONG:
+            monkeypatch.setattr(
+                tally_module, "mutate_trace", lambda t: itertools.islice(mutate_trace(t), 0, None, STRIDE)
+            )
+        tally_trace(name, trace, tally)
+        monkeypatch.setattr(tally_module, "mutate_trace", mutate_trace)
+    _told(capsys, tally, f"{len(traces)} traces")
+    assert tally.survivors == []
+    total = tally.total()
+    assert total.made == total.killed + total.equivalent
+    assert total.made > 15_000
+    assert set(tally.equivalent) == {e.name for e in EQUIVALENCES}, "a kind that spares nothing is not needed"
+
+
+def test_no_mutant_of_a_positive_row_stays_positive_on_its_evidence(played, capsys):
+    """The twins of the cases, and the rows of the reference runtime with its audited traces."""
+    tally = Tally()
+    rows = [*twin_rows(load_cases()), *reference_rows(played, (Mode.OFFLOADABLE, Mode.ROUTED_REUSE))]
+    for row in rows:
+        tally_row(row, tally)
+    _told(capsys, tally, f"{len(rows)} rows")
+    assert tally.survivors == []
+    assert tally.total().made > 5_000
+    assert set(tally.equivalent) == set(ROW_EQUIVALENCES)
+
+
+def test_the_list_of_equivalent_mutants_is_short_and_each_has_its_reason():
+    """A long list would mean that a trace carries less than it should."""
+    names = [e.name for e in EQUIVALENCES]
+    assert len(names) == len(set(names)) <= 20
+    assert all(len(reason) > 30 for reason in REASONS.values())
+    assert set(REASONS) == {*names, *ROW_EQUIVALENCES}
+
+
+def test_a_kind_of_equivalence_does_not_hold_for_most_mutants_that_the_audit_kills(traces):
+    """A kind that is too wide would hide the next hole."""
+    held = killed = 0
+    for trace in traces.values():
+        if len(trace) > LONG:
+            continue
+        base = support_of(audit_events([trace]))
+        context = Context(trace)
+        for mutant in itertools.islice(mutate_trace(trace), 0, None, 3):
+            report = audit_events([mutant.events])
+            if report.verdict is Verdict.CONFORMING and base <= support_of(report):
+                continue
+            killed += 1
+            held += equivalence_of(mutant, context) is not None
+    assert killed > 3_000
+    assert held / killed < 0.02
+
+
+def test_a_hole_would_be_seen(traces, monkeypatch):
+    """When the audit says yes to everything, mutants survive, and each is told in a sentence."""
+    name = "source-as-failure-evidence/success.jsonl"
+    trace = traces[name]
+    honest = audit_events([trace])
+    monkeypatch.setattr(tally_module, "audit_events", lambda chunks: honest)
+    tally = Tally()
+    tally_trace(name, trace, tally)
+    assert tally.total().killed == 0
+    assert tally.total().survived == len(tally.survivors) > 100
+    assert f"{name}: delete: seq 2 resident_claim_accepted" in tally.survivors
+
+
+def test_mutants_of_what_is_not_positive_say_nothing(traces):
+    """A refused original would make every mutant look killed."""
+    refused = dict(distinct_traces([CASES / "restore-after-reuse" / "trace.jsonl"]))
+    (trace,) = refused.values()
+    with pytest.raises(NotPositive, match="violating"):
+        tally_trace("x", trace, Tally())
+    row = next(r for r in twin_rows(load_cases()) if r.items)
+    with pytest.raises(NotPositive):
+        tally_row(type(row)(**{**{f: getattr(row, f) for f in row.__struct_fields__}, "items": ()}), Tally())
+
+
+def test_tallies_add_up():
+    """Counts by operator and by reason, and survivors."""
+    a, b = Tally(), Tally()
+    a.add("swap", "refused")
+    b.add("swap", "equivalent", reason="independent")
+    b.add("delete", "survived", sentence="s")
+    both = merge_tallies([a, b])
+    assert both.score("swap").made == 2
+    assert both.score("swap").killed == 1
+    assert both.equivalent == {"independent": 1}
+    assert both.survivors == ["s"]
+    assert both.total().made == 3
