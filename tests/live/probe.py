@@ -1,6 +1,6 @@
-"""Runs in the environment that has vLLM: `python probe.py NAME OUT_DIR MODEL_DIR`; writes what it saw to OUT_DIR/seen.json.
+"""Runs in the environment that has vLLM: `python probe.py NAME OUT_DIR MODEL_DIR`.
 
-It only looks; the tests beside it judge.
+What it saw goes to OUT_DIR/seen.json. It only looks; the tests beside it judge.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from residentkv.runtimes.vllm import versions
 from residentkv.runtimes.vllm.faults import Fault, FaultPlan, write_plan
 from residentkv.runtimes.vllm.plugin import engine_settings
 
 PAGE_TOKENS = 32
 ROW_BYTES = 737_280
 """Bytes of one block of SmolLM2-135M in bfloat16."""
+
+
+TINY: dict[str, Any] = {"load_format": "dummy", "skip_tokenizer_init": True, "blocks": 65, "rows": 1}
+"""Settings for a tiny model of random weights."""
 
 
 class Engine:
@@ -93,12 +96,17 @@ class Engine:
 
     def stop(self) -> None:
         """End the engine in order."""
-        self.llm.llm_engine.engine_core.shutdown()
+        self.llm.llm_engine.engine_core.shutdown(timeout=60)
 
 
 def prompt(seed: int, blocks: int = 8) -> list[int]:
     """Return a prompt of so many full blocks and one token more."""
     return [1000 + (seed * 7919 + i * 104_729) % 30_000 for i in range(blocks * PAGE_TOKENS + 1)]
+
+
+def tiny_prompt() -> list[int]:
+    """Return a prompt of eight full blocks and one token more, in the vocabulary of the tiny model."""
+    return [3 + (i * 37) % 900 for i in range(8 * PAGE_TOKENS + 1)]
 
 
 def claim(name: str, blocks: int = 8, **changes: Any) -> dict[str, Any]:
@@ -107,7 +115,7 @@ def claim(name: str, blocks: int = 8, **changes: Any) -> dict[str, Any]:
     return {"resident_claim": wire | {"mode": "offloadable"} | changes}
 
 
-def probe_manager(out: Path, model: str) -> dict[str, Any]:
+def look_at_manager() -> dict[str, Any]:
     """The manager of the second tier by itself, in the order of calls that vLLM's connector makes."""
     from vllm.v1.kv_offload.base import LookupResult, ReqContext
 
@@ -179,7 +187,7 @@ def probe_manager(out: Path, model: str) -> dict[str, Any]:
     return seen
 
 
-def probe_tier(out: Path, model: str) -> dict[str, Any]:
+def look_at_tier(out: Path) -> dict[str, Any]:
     """The memory-mapped tier by itself."""
     import torch
 
@@ -208,7 +216,7 @@ def probe_tier(out: Path, model: str) -> dict[str, Any]:
     return seen
 
 
-def probe_schedulers(out: Path, model: str) -> dict[str, Any]:
+def look_at_schedulers() -> dict[str, Any]:
     """Both scheduler classes put the plugin before the stock code."""
     from vllm.v1.core.sched.async_scheduler import AsyncScheduler
     from vllm.v1.core.sched.scheduler import Scheduler
@@ -221,22 +229,15 @@ def probe_schedulers(out: Path, model: str) -> dict[str, Any]:
     return {"plain": order(ResidentScheduler), "overlapping": order(ResidentAsyncScheduler)}
 
 
-def probe_untested(out: Path, model: str) -> dict[str, Any]:
-    """An engine whose version is not in the tested list."""
-    versions.TESTED = frozenset({"9.9.9"})
-    engine = Engine(out, model)
-    asked = [engine.ask((prompt(1), claim("a")))[0] for _ in range(2)]
-    engine.reset()
-    again = engine.ask((prompt(1), claim("a")))[0]
-    plain = engine.ask((prompt(1), None))[0]
-    engine.stop()
-    return {"asked": asked, "again": again, "plain": plain}
+def probe_parts(out: Path, model: str) -> dict[str, Any]:
+    """Everything that needs vLLM's classes and no engine."""
+    return {"manager": look_at_manager(), "tier": look_at_tier(out), "schedulers": look_at_schedulers()}
 
 
 def probe_scheduler_missing(out: Path, model: str) -> dict[str, Any]:
     """The connector without the scheduler class: outcomes could not be enforced."""
-    engine = Engine(out, model, scheduler=False)
-    asked = engine.ask((prompt(1), claim("a")))[0]
+    engine = Engine(out, model, scheduler=False, **TINY)
+    asked = engine.ask((tiny_prompt(), claim("a")))[0]
     engine.stop()
     return {"asked": asked}
 
@@ -299,10 +300,8 @@ def probe_processes(out: Path, model: str) -> dict[str, Any]:
 
 def probe_ranks(out: Path, model: str) -> dict[str, Any]:
     """Two workers, a tiny model of random weights; once the load of one rank fails."""
-    engine = Engine(
-        out, model, tensor_parallel_size=2, load_format="dummy", skip_tokenizer_init=True, blocks=65, rows=1
-    )
-    tokens = [3 + (i * 37) % 900 for i in range(257)]
+    engine = Engine(out, model, tensor_parallel_size=2, **TINY)
+    tokens = tiny_prompt()
     seen: dict[str, Any] = {"resident": engine.ask((tokens, claim("a")))[0]}
     engine.settle()
     engine.reset()

@@ -183,10 +183,11 @@ class Bench:
         facts = self.prompts[request_id]
         have = _leading(facts.hashes, self.tiers.primary)
         before = min(have * BLOCK, facts.prompt_tokens - 1)
-        if self.residency.stores_all(request_id):
-            wanted = [p for p in range(len(facts.keys)) if self.residency.needs_own_store(request_id, facts.keys[p])]
-        else:
-            wanted = [p for p in range(len(facts.keys)) if facts.keys[p] not in self.tiers.tier]
+        wanted = [
+            p
+            for p, key in enumerate(facts.keys)
+            if key not in self.tiers.tier or self.residency.needs_own_store(request_id, key)
+        ]
         job = self.make_job(request_id, False, wanted) if store and wanted else None
         self.tiers.primary.update(facts.hashes)
         self.residency.step_done(request_id, before, facts.prompt_tokens)

@@ -71,7 +71,7 @@ def run_in_runtime(
     environment: Mapping[str, str] | None = None,
     on_line: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Run `python ARGUMENTS` in the vLLM environment; `on_line` sees its standard output, `log` gets the rest.
+    """Run `python ARGUMENTS` in the vLLM environment; `log` gets what it writes, `on_line` sees the standard output.
 
     Raises:
         NoInputError: there is no such environment.
@@ -79,7 +79,8 @@ def run_in_runtime(
     """
     python = find_python()
     log.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="residentkv-overlay-") as overlay, log.open("wb") as sink:
+    log.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="residentkv-overlay-") as overlay, log.open("ab") as sink:
         env = {
             **os.environ,
             "PYTHONPATH": str(lay_overlay(Path(overlay))),
@@ -93,6 +94,8 @@ def run_in_runtime(
         ) as process:
             try:
                 for line in process.stdout or ():
+                    sink.write(line.encode())
+                    sink.flush()
                     on_line(line.rstrip("\n"))
             except BaseException:
                 process.kill()

@@ -219,10 +219,6 @@ class ClaimBook:
         """Return the positions that the second tier would give back, stored by this claim's own jobs."""
         return ranges_of(p for p, key in enumerate(track.keys) if key in track.store_jobs and self.view.in_tier(key))
 
-    def own_stores_missing(self, track: ClaimTrack) -> bool:
-        """Tell whether some block of the claim is not yet in the second tier by a store of its own."""
-        return track.open and track.restores and len(track.store_jobs) < len(track.keys)
-
     # --- steps ---
 
     def alive(self, track: ClaimTrack) -> bool:

@@ -101,7 +101,6 @@ class ResidentOffloadingConnector(OffloadingConnector):
         self.control = Control(self.residency, self._log, enabled=options.control)
         self._faults = FaultInjector(options.faults_path)
         manager.on_dropped = self.residency.copies_dropped
-        manager.stores_all = self.residency.stores_all
         manager.needs_own_store = self.residency.needs_own_store
 
     # --- called by the scheduler class ---

@@ -29,7 +29,7 @@ from residentkv.runtimes.vllm.worker import TierWorker
 logger = logging.getLogger("vllm.residentkv")
 
 IDLE_PATIENCE_S = 0.005
-"""How long a step that computes nothing waits for a transfer, instead of spinning and keeping the tier's thread back."""
+"""How long a step that computes nothing waits for a transfer, instead of spinning beside the tier's thread."""
 
 POLICY_MODULE = __name__
 POLICY_NAME = "HoldingPolicy"
@@ -75,7 +75,6 @@ class TierManager(CPUOffloadingManager):
             enable_events=enable_events,
         )
         self.on_dropped: Callable[[list[bytes]], None] = lambda keys: None
-        self.stores_all: Callable[[str], bool] = lambda request_id: False
         self.needs_own_store: Callable[[str, bytes], bool] = lambda request_id, key: False
         self._failed: set[bytes] = set()
         self._doomed: set[bytes] = set()
@@ -143,13 +142,13 @@ class TierManager(CPUOffloadingManager):
     # --- the stock interface ---
 
     def on_new_request(self, req_context: ReqContext) -> RequestOffloadingContext:
-        """Offer all blocks of a claimed request for storing, also those that were hit."""
-        stock = super().on_new_request(req_context)
-        return (
-            RequestOffloadingContext(policy=OffloadPolicy.REQUEST_LEVEL)
-            if self.stores_all(req_context.req_id)
-            else stock
-        )
+        """Ask that all blocks of a request be offered for storing, also those that it hit.
+
+        What is there already is left out again in `prepare_store`. Stock code offers a block that it planned to load
+        never again, so one whose load failed would be computed and not stored.
+        """
+        super().on_new_request(req_context)
+        return RequestOffloadingContext(policy=OffloadPolicy.REQUEST_LEVEL)
 
     def lookup(self, key: bytes, req_context: ReqContext) -> LookupResult:
         """A block that is about to be dropped is a miss."""

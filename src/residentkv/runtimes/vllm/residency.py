@@ -65,11 +65,6 @@ class Residency:
         r = self._requests.get(request_id)
         return self._claim(r) if r is not None else None
 
-    def stores_all(self, request_id: str) -> bool:
-        """Tell whether every block of the request is to be offered for storing, also those that were hit."""
-        track = self.claim_of(request_id)
-        return track is not None and self.book.own_stores_missing(track)
-
     def needs_own_store(self, request_id: str, key: TierKey) -> bool:
         """Tell whether the claim of the request still lacks a store job of its own for this block.
 
