@@ -6,7 +6,8 @@ from residentkv.audit.model import Verdict
 from residentkv.audit.rules import acceptance, coverage, lifecycle
 from residentkv.audit.state import ClaimState, RequestState, SourceState, submitted
 from residentkv.audit.steps.endings import amend_result
-from residentkv.audit.table import ACCEPTED, MATERIALIZED, SUBMITTED, Move, mistake
+from residentkv.audit.table import ACCEPTED, INDEX, MATERIALIZED, SUBMITTED, Move, mistake
+from residentkv.claims.lifecycle import State, Step
 from residentkv.trace.events import ClaimEvent, Event
 
 _IDENTITY = ("object_id", "token_map_id", "cache_identity", "predicate")
@@ -114,10 +115,21 @@ def illegal(s: SourceState, c: ClaimState, e: Event, move: Move) -> None:
             c,
             (c.step_seq, e.seq),
             f"{s.at(e)}: {mistake(c.state, move)}.",
-            missing="resident_claim_materialized" if c.state == ACCEPTED else None,
+            missing=_skipped(c.state, move),
         )
     elif c.skipped is not None and c.state == SUBMITTED and move.target > MATERIALIZED:
         c.skipped.append("resident_claim_materialized")
+
+
+def _skipped(state: int, move: Move) -> str | None:
+    """Name the event without which the step has no ground."""
+    if state == ACCEPTED:
+        return "resident_claim_materialized"
+    if move.step is Step.REQUIRE_RESTORE and state != INDEX[State.RESTORE_REQUIRED]:
+        return "resident_claim_offloaded"
+    if move.step in (Step.RESTORE, Step.FAIL_RESTORE):
+        return "resident_claim_restore_required"
+    return None
 
 
 def generation_differs(s: SourceState, c: ClaimState, e: ClaimEvent, expected: int) -> None:
