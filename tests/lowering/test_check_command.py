@@ -171,7 +171,7 @@ def test_only_the_anchors_of_the_selected_rows_are_read(site, capsys):
         (["check", "--runtime", "vlm"], 2, "did you mean 'vllm'"),
         (["check", "--runtime", "vllm", "--version", "9.9"], 2, "no descriptor for version '9.9'"),
         (["check", "--runtime", "vllm", "--primitive", "prefixcache"], 2, "did you mean 'prefix_cache'"),
-        (["check", "--runtime", "vllm", "--depth", "deep"], 2, "unknown Depth 'deep'"),
+        (["check", "--runtime", "vllm", "--depth", "deep"], 2, "unknown depth 'deep'"),
         (
             ["check", "--runtime", "vllm", "--primitive", "prefix_cache", "--depth", "patch"],
             3,

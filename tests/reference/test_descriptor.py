@@ -135,7 +135,7 @@ def test_every_mode_of_the_engine_has_a_row_and_a_workload() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--mode", "pinned"], "unknown Mode 'pinned'"),
+        (["--mode", "pinned"], "unknown mode 'pinned'"),
         (["--workload", "nosuch"], "unknown workload 'nosuch'"),
         (["--off", "gravity"], "unknown mechanism 'gravity'"),
         (["--mode", "expiring", "--workload", "demotable"], "is not of mode expiring"),

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
 from enum import StrEnum
 from typing import Self
 
 from residentkv.errors import UsageError
+
+_WORD_START = re.compile(r"(?<!^)(?=[A-Z])")
+"""Where a class name begins a new word, so that messages speak of `on_restore_failure`."""
 
 
 class NamedChoice(StrEnum):
@@ -25,7 +29,8 @@ class NamedChoice(StrEnum):
         words = [m.value for m in cls]
         near = difflib.get_close_matches(text, words, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"unknown {cls.__name__} {text[:60]!r}, expected one of {', '.join(words)}{hint}")
+        kind = _WORD_START.sub("_", cls.__name__).lower()
+        raise UsageError(f"unknown {kind} {text[:60]!r}, expected one of {', '.join(words)}{hint}")
 
 
 class Mode(NamedChoice):
