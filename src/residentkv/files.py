@@ -1,4 +1,4 @@
-"""Reading and replacing the files that a command was given."""
+"""Reading and replacing files, and the one folder in which this package keeps what it makes or fetches."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ import tempfile
 from pathlib import Path
 
 from residentkv.errors import NoInputError
+
+CACHE_VARIABLE = "RESIDENTKV_CACHE"
+
+
+def cache_dir() -> Path:
+    """Return `$RESIDENTKV_CACHE`, or `~/.cache/residentkv`; it need not exist."""
+    named = os.environ.get(CACHE_VARIABLE)
+    return Path(named) if named else Path.home() / ".cache" / "residentkv"
 
 
 def read_input(path: Path) -> bytes:

