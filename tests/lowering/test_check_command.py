@@ -57,7 +57,7 @@ def test_one_changed_byte_makes_the_row_unknown_and_names_file_and_symbol(site, 
     out = " ".join(capsys.readouterr().out.split())
     assert "unknown" in out
     assert "Pool.evict in somertime/pool.py of somertime" in out
-    assert "RKV104 anchor evict changed" in out
+    assert "RKV154 anchor evict changed" in out
 
 
 def test_one_changed_byte_under_a_contradiction_is_unknown_and_not_sound(site, capsys):
@@ -200,7 +200,7 @@ def test_bad_input_is_one_line_with_the_right_exit_code(arguments, code, words, 
     ("content", "words"),
     [
         (b"", "expected a mapping"),
-        (b"\x00\x01\x02", "RKV101"),
+        (b"\x00\x01\x02", "RKV151"),
         ((HEAD + BODY).replace("title: LRU", "title: a\n    title: b").encode(), "the key 'title' twice"),
         ((HEAD + BODY).encode(), "no sha256; run 'residentkv anchors add"),
     ],

@@ -150,8 +150,7 @@ def _open_claim(s: SourceState, c: ClaimState) -> None:
         return
     if c.lost_seq >= 0:
         silent_loss(s, c)
-    if c.needed_hashes:
-        blocks_unclear(s, c)
+    blocks_unclear(s, c)
     cycle = c.cycle
     if cycle is not None and cycle.connector_seq >= 0 and cycle.failed_seq < 0 and c.open_requests == 0:
         scheduler_word_missing(s, c, cycle, s.last_seq)

@@ -40,7 +40,7 @@ def report_of(part: Partial, *, path: str, sha256: str) -> AuditReport:
     """Draw up the report of a whole trace."""
     sources = {(a.result.source, a.result.epoch): a for a in part.sources}
     findings = [
-        _file_finding(sequence.EMPTY_TRACE if code == EMPTY.code else sequence.UNREADABLE_TRACE, story)
+        _file_finding(sequence.NO_EVENTS if code == EMPTY.code else sequence.UNREADABLE_TRACE, story)
         for code, story in part.unreadable
     ]
     findings += _doubled(part.sources)
@@ -78,7 +78,7 @@ def report_of(part: Partial, *, path: str, sha256: str) -> AuditReport:
 
 def _empty(part: Partial, path: str, sha256: str, findings: list[Finding]) -> AuditReport:
     if not part.unreadable:
-        findings = [_file_finding(sequence.EMPTY_TRACE, "The trace holds no event.")]
+        findings = [_file_finding(sequence.NO_EVENTS, "The trace holds no event.")]
     return AuditReport(
         path=path,
         sha256=sha256,

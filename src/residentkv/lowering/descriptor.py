@@ -22,8 +22,8 @@ from residentkv.lowering.obligations import BUNDLES, Obligation
 from residentkv.lowering.text import digest_quote, parse_span
 from residentkv.lowering.yamltree import Node, Span, decode_text, parse_yaml
 
-SHAPE = "RKV102"
-MEANING = "RKV103"
+SHAPE = "RKV152"
+MEANING = "RKV153"
 MAX_EVENTS = 100_000
 
 _KINDS: dict[type[object], tuple[fmt.EvidenceKind, ...]] = {
@@ -58,7 +58,7 @@ def decode_descriptor(raw: bytes, path: str, *, drafts: bool = False) -> Descrip
         drafts: accept anchors without a digest (only `anchors add --missing` does).
 
     Raises:
-        InputError: RKV101 not strict YAML, RKV102 wrong shape, RKV103 refers to what does not exist or says what
+        InputError: RKV151 not strict YAML, RKV152 wrong shape, RKV153 refers to what does not exist or says what
             cannot be; each with line and column.
     """
     root = parse_yaml(decode_text(raw, path), path)

@@ -33,7 +33,7 @@ def set_anchor(text: str, path: str, name: str, values: Mapping[str, Value], *, 
     root = parse_yaml(text, path)
     anchors = root.value.get("anchors") if isinstance(root.value, dict) else None
     if anchors is None:
-        raise InputError("found no key anchors, expected one; write 'anchors: {}'", path=path, line=1, code="RKV102")
+        raise InputError("found no key anchors, expected one; write 'anchors: {}'", path=path, line=1, code="RKV152")
     newline = "\r\n" if "\r\n" in text else "\n"
     entries = anchors.value if isinstance(anchors.value, dict) else {}
     entry = entries.get(name)
@@ -70,7 +70,7 @@ def _check(edited: str, before: Node, path: str, name: str, values: Mapping[str,
         found = None
     if found != expected:
         message = f"anchor {name} cannot be written without changing something else; write it in block style first"
-        raise InputError(message, path=path, line=before.span.line, code="RKV102")
+        raise InputError(message, path=path, line=before.span.line, code="RKV152")
 
 
 def _update(text: str, entry: Node, values: Mapping[str, Value], newline: str) -> str:

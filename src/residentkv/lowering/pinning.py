@@ -10,7 +10,7 @@ from residentkv.lowering.edit import Value
 from residentkv.lowering.format import Anchor, DocumentAnchor, PackageAnchor, TraceAnchor
 from residentkv.lowering.text import digest_quote
 
-CANNOT_PIN = "RKV105"
+CANNOT_PIN = "RKV155"
 
 
 def pin_anchor(name: str, anchor: Anchor, scope: Scope, verifier: AnchorVerifier, today: str) -> dict[str, Value]:
@@ -24,7 +24,7 @@ def pin_anchor(name: str, anchor: Anchor, scope: Scope, verifier: AnchorVerifier
         today: the date to record, YYYY-MM-DD.
 
     Raises:
-        InputError: RKV105, the target could not be read, is ambiguous, or differs between the copies in range.
+        InputError: RKV155, the target could not be read, is ambiguous, or differs between the copies in range.
     """
     if isinstance(anchor, DocumentAnchor):
         return {"sha256": digest_quote(anchor.quote)}

@@ -17,7 +17,7 @@ from residentkv.errors import InputError
 
 MAX_BYTES = 4 << 20
 MAX_LEVELS = 32
-SYNTAX = "RKV101"
+SYNTAX = "RKV151"
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INT = re.compile(r"[-+]?[0-9]{1,18}\Z")
@@ -97,7 +97,7 @@ def parse_yaml(text: str, path: str) -> Node:
         path: how to name it in errors.
 
     Raises:
-        InputError: RKV101, with line and column, for anything that the module docstring says is refused.
+        InputError: RKV151, with line and column, for anything that the module docstring says is refused.
     """
     return _Builder(text, path).document()
 

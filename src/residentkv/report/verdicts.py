@@ -19,7 +19,7 @@ from residentkv.lowering.relation import Exhibit, Status, Verdict
 from residentkv.report.documents import calibration, name_of
 from residentkv.report.plain import escape_controls
 
-ANCHOR_CODE = "RKV104"
+ANCHOR_CODE = "RKV154"
 LEGEND = "x contradicted, ? not verified, - missing"
 _MARKS = {Status.CONTRADICTED: "x", Status.UNKNOWN: "?", Status.MISSING: "-"}
 PLAIN_COLUMNS = 80

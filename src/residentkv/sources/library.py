@@ -48,7 +48,7 @@ def load_library(runtime: str | None = None) -> list[Descriptor]:
         descriptor = load_descriptor(path)
         if descriptor.runtime != path.parent.name:
             message = f"found runtime {descriptor.runtime}, expected {path.parent.name} as the folder says"
-            raise InputError(message, path=str(path), code="RKV103")
+            raise InputError(message, path=str(path), code="RKV153")
         found.append(descriptor)
     return found
 

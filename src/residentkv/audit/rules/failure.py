@@ -62,11 +62,12 @@ FAILURE_WITHOUT_FAILED_LOAD = Rule(
     slug="failure-without-failed-load",
     title="A restoration was called failed although its load did not fail",
     checks="that the job named by the failure is a load of this cycle that failed on some worker, or null when no load "
-    "was made, and that the failed positions are some of those that were to be loaded",
+    "was made, that the failed positions are some of those that were to be loaded, and that the scheduler names the "
+    "invalid blocks of a load that failed",
     why="a failure that did not happen hides what really became of the copy",
     required_order=FAILURE_ORDER,
     contradicts=("restoration_failure_outcome",),
-    inconclusive_when="the (source, epoch) shows no transfer at all, or after a gap in it",
+    inconclusive_when="the (source, epoch) shows no transfer at all, no invalid block is named, or after a gap in it",
     source="spec section 6",
 )
 FAILURE_POLICY_BROKEN = Rule(

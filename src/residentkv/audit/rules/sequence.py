@@ -6,9 +6,9 @@ from residentkv.audit.model import Rule, Verdict
 
 _UNKNOWN = Verdict.INCONCLUSIVE
 
-EMPTY_TRACE = Rule(
+NO_EVENTS = Rule(
     code="RKV200",
-    slug="empty-trace",
+    slug="no-events",
     title="The trace holds no event",
     checks="that at least one event was read",
     why="an empty file proves nothing, and a log that was never written looks the same",
@@ -112,7 +112,7 @@ MIXED_RUNS = Rule(
 )
 
 RULES = (
-    EMPTY_TRACE,
+    NO_EVENTS,
     UNREADABLE_TRACE,
     TRACE_NOT_OPENED,
     TRACE_TRUNCATED,

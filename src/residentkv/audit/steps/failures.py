@@ -153,14 +153,16 @@ def _check_job(s: SourceState, c: ClaimState, cycle: Cycle, e: Failed, job: JobS
     asked = job.pos if job is not None else cycle.required_pos
     invalid = e.invalid_block_ids if isinstance(e, SchedulerRestorationFailed) else ()
     broken = job.failed_pos if job is not None else ()
-    if (not failed and not invalid) or (asked and not within(failed, asked)) or not within(broken, failed):
+    wrong = bool(asked and not within(failed, asked)) or not within(broken, failed)
+    unnamed = not invalid and (not failed or (job is not None and isinstance(e, SchedulerRestorationFailed)))
+    if wrong or unnamed:
         s.find(
             failure.FAILURE_WITHOUT_FAILED_LOAD,
             c,
             seqs,
             f"{s.at(e)}: failed are positions {say(failed)} and {len(invalid)} invalid blocks; to be loaded were "
             f"{say(asked)}, and the transfers failed for {say(broken)}.",
-            unknown=not failed and not invalid,
+            unknown=not wrong or (not failed and not invalid),
         )
 
 

@@ -39,7 +39,17 @@ def silent_loss(s: SourceState, c: ClaimState) -> None:
 
 def blocks_unclear(s: SourceState, c: ClaimState) -> None:
     """The source reports blocks, and yet not those of the claim, or not so that copies can be told apart."""
-    if c.unseen and s.block_events:
+    if not s.block_events or c.materialized_seq < 0 or c.predicate is None:
+        return
+    if not c.hashes:
+        s.find(
+            offload.BLOCK_COPIES_UNCLEAR,
+            c,
+            (c.materialized_seq,),
+            f"{s.source}/{s.epoch} reports which blocks come and go, and the materialization at "
+            f"{s.seq(c.materialized_seq)} does not say which blocks are the claim's.",
+        )
+    elif c.unseen:
         s.find(
             offload.BLOCK_COPIES_UNCLEAR,
             c,

@@ -34,8 +34,8 @@ def _end(s: SourceState, c: ClaimState, e: Ending, move: Move) -> None:
     unprotect(s, c)
     if c.lost_seq >= 0:
         account_for_loss(s, c, e)
+    blocks_unclear(s, c)
     if c.needed_hashes:
-        blocks_unclear(s, c)
         _evidence_of_blocks(s, c, legal)
         s.blocks.unwatch(c, excused(c) and c.lost_seq < 0)
     if c.traits is not None and c.traits.reserves and s.decided_seq > c.accepted_seq:
