@@ -377,3 +377,22 @@ def test_where_a_request_of_a_lost_routed_claim_went_has_to_be_told():
     assert codes(audit(text), Verdict.INCONCLUSIVE) == {"RKV219"}
     told = text.replace("    harm c", "    route c r2 worker_id=w1 outcome=lost reused_blocks=0\n        harm c")
     assert audit(told).verdict is Verdict.CONFORMING
+
+
+@pytest.mark.parametrize("named", ["invalid_block_ids=none", "invalid_block_ids=10"])
+def test_the_scheduler_names_the_invalid_blocks_of_a_load_that_failed(named):
+    """Without them nobody knows which blocks of the request hold something else."""
+    report = audit(FAILURE.replace("failed c r2 job=1", f"failed c r2 job=1 {named}"))
+    unnamed = named.endswith("none")
+    assert report.verdict is (Verdict.INCONCLUSIVE if unnamed else Verdict.CONFORMING)
+    assert codes(report, Verdict.INCONCLUSIVE) == ({"RKV267"} if unnamed else set())
+
+
+def test_a_claim_that_names_no_blocks_in_a_source_that_reports_blocks_is_inconclusive():
+    """Its losses could not be followed; a source that reports no blocks at all may leave them unnamed."""
+    unnamed = HARD.replace(" block_hashes=a0,a1,a2,a3,a4,a5,a6,a7", "")
+    report = audit(unnamed)
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert codes(report, Verdict.INCONCLUSIVE) == {"RKV253"}
+    silent = "\n".join(line for line in unnamed.splitlines() if " stored " not in line and " removed " not in line)
+    assert audit(silent).verdict is Verdict.CONFORMING

@@ -198,12 +198,10 @@ def _other_values(name: str, old: Any, claims: Sequence[Any]) -> Iterator[Any]:
         yield from _other_ranges(old)
     elif name in ("block_ids", "invalid_block_ids", "job_ids"):
         if old:
-            yield old[:-1]
-            yield (*old[:-1], 1_000_003)
+            yield from dict.fromkeys((old[:-1], (*old[:-1], 1_000_003), ()))
     elif name == "block_hashes":
         if old:
-            yield old[:-1]
-            yield (*old[:-1], "kv:of-something-else")
+            yield from dict.fromkeys((old[:-1], (*old[:-1], "kv:of-something-else"), ()))
     elif name == "bytes" and old:
         yield 0
     elif name == "deadline_ns" and old is not None:
