@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from residentkv.claims.lifecycle import OPEN, OUTCOMES, IllegalTransition, State, Step, advance
+from residentkv.claims.lifecycle import OPEN, IllegalTransition, State, Step, advance
 
 STATES: tuple[State, ...] = tuple(State)
 INDEX: dict[State, int] = {state: i for i, state in enumerate(STATES)}
@@ -25,7 +25,6 @@ DEMOTED = INDEX[State.DEMOTED]
 HARMED = INDEX[State.HARMED]
 
 IS_OPEN: tuple[bool, ...] = tuple(state in OPEN for state in STATES)
-IS_OUTCOME: tuple[bool, ...] = tuple(state in OUTCOMES for state in STATES)
 
 
 class Move:

@@ -15,9 +15,6 @@ from residentkv.lowering.model import Descriptor, Evidence, Row
 from residentkv.lowering.obligations import Obligation
 from residentkv.lowering.relation import Exhibit, Standing
 
-Seqs = Mapping[tuple[str, int], frozenset[int]]
-"""Event numbers by (source, epoch)."""
-
 
 @dataclass(frozen=True, slots=True)
 class TraceItem:

@@ -298,9 +298,3 @@ class FailedReceivePolicy:
             finally:
                 self.recompute_kv_load_failures = False
         return failed
-
-
-def engine_has_work(engine: Any) -> bool:
-    """Tell whether an in-process engine has steps to make, such as transfers (relies on `InprocClient.engine_core`)."""
-    core = getattr(engine.engine_core, "engine_core", None)
-    return core is not None and bool(core.scheduler.has_requests())
