@@ -17,6 +17,7 @@ from residentkv.claims.model import ClaimRequest
 from residentkv.runtimes.vllm import claimbook, intake, versions
 from residentkv.runtimes.vllm.options import SUPPORTED_MODES, PluginOptions, decode_options
 from residentkv.runtimes.vllm.plugin import engine_settings
+from residentkv.trace.codec import EVENT_TYPES
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "vllm.md").read_text()
@@ -52,6 +53,7 @@ def test_every_field_of_a_claim_is_listed() -> None:
     source = (PLUGIN / "intake.py").read_text()
     described = re.findall(r'^        "(\w+)": ', source.split("def describe")[1].split("\ndef ")[0], re.M)
     assert set(described) <= set(re.findall(r"`(\w+)`", answered))
+    assert set(re.findall(r"`((?:scheduler_)?active\w+)`", PAGE)) <= set(EVENT_TYPES)
 
 
 def test_every_reason_of_a_rejection_is_listed() -> None:
