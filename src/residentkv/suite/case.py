@@ -25,7 +25,7 @@ from residentkv.lowering.yamltree import decode_text, parse_yaml
 
 CASES = Path(__file__).parent / "cases"
 CASE_FILE = "case.yaml"
-_CODE = "RKV121"
+_CODE = "RKV301"
 
 Code = Annotated[str, Meta(pattern=r"^RKV[0-9]{3}$")]
 Line = Annotated[str, Meta(min_length=1, max_length=100)]
@@ -132,7 +132,7 @@ def load_case(path: Path) -> Case:
     """Read one `case.yaml`.
 
     Raises:
-        InputError: RKV121, not strict YAML or not a case.
+        InputError: RKV301, not strict YAML or not a case.
         NoInputError: it cannot be read.
     """
     name = f"{path.parent.name}/{path.name}"
