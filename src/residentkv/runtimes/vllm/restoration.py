@@ -30,15 +30,21 @@ class Restorations:
                 local = ((0, r.local_blocks),) if r.local_blocks else ()
                 self.book.restored(track, normalize_ranges((*local, *loaded)), job.job_id, r.request_id)
         elif track is None:
-            self._unclaimed_failure(job)
+            self._unclaimed_failure(r, job)
         else:
             self._restoration_failed(r, track, job)
 
-    def _unclaimed_failure(self, job: OpenJob) -> None:
-        """Nobody was promised anything; the engine's own policy holds, and all that is told is a number."""
+    def _unclaimed_failure(self, r: RequestTrack, job: OpenJob) -> None:
+        """Nobody was promised these bytes: all that is told is a number.
+
+        The engine's own policy holds, unless the request acts for a claim that asks for recomputation: a load that was
+        no restoration is not to end a request that a failed restoration would not have ended.
+        """
         self._unclaimed_failures += 1
         job.drop = frozenset(key for key, pos in zip(job.keys, job.positions, strict=True) if pos in job.failed)
-        job.recompute = self.engine_recomputes
+        track = self.book.of(r.claim)
+        asked = track is not None and track.claim.on_restore_failure is OnRestoreFailure.RECOMPUTE
+        job.recompute = self.engine_recomputes or asked
         self.book.log.emit(ev.GenericCounter, name="unclaimed_load_failures", value=self._unclaimed_failures)
 
     def _restoration_failed(self, r: RequestTrack, track: ClaimTrack, job: OpenJob) -> None:
