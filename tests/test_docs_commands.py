@@ -1,4 +1,4 @@
-"""Every command in the README and under docs/ is one that exists, and those that can run here do what is said."""
+"""Every command in the README, under docs/ and in a help text exists, and those that can run here do what is said."""
 
 from __future__ import annotations
 
@@ -45,15 +45,27 @@ REFERENCES = {"residentkv anchors add", "residentkv anchors fetch", "residentkv 
 """A command named in a sentence, without what it would need to run."""
 
 
+def help_texts(node: click.Command, name: str) -> dict[str, str]:
+    """The help of a command and of all below it, by name."""
+    context = click.Context(node, info_name=name)
+    texts = {f"{name} --help": node.get_help(context)}
+    if isinstance(node, click.Group):
+        for word in node.list_commands(context):
+            below = node.get_command(context, word)
+            assert below is not None
+            texts |= help_texts(below, f"{name} {word}")
+    return texts
+
+
 def commands() -> dict[str, list[str]]:
-    """Each documented command without its comment, with the pages that have it."""
+    """Each documented command without its comment, with the places that have it."""
+    texts = {str(p.relative_to(ROOT)): p.read_text() for p in PAGES} | help_texts(residentkv, "residentkv")
     found: dict[str, list[str]] = {}
-    for page in PAGES:
-        text = page.read_text()
+    for place, text in texts.items():
         lines = [m[1] for line in text.splitlines() if (m := _LINE.match(line))]
         for command in [*_INLINE.findall(text), *lines]:
             words = " ".join(re.sub(r"\s#.*", "", command).split())
-            found.setdefault(words, []).append(page.name)
+            found.setdefault(words, []).append(place)
     return found
 
 
@@ -102,6 +114,14 @@ def test_documented_commands_do_what_they_say(
         printed = capsys.readouterr()
         assert printed.out and not printed.err, command
     assert codes == RUN
+
+
+def test_a_judging_command_says_its_exit_codes() -> None:
+    """Whoever scripts a command that judges finds in its help what each exit code means, and how it is called."""
+    texts = help_texts(residentkv, "residentkv")
+    for name in ("anchors diff", "anchors verify", "audit", "check", "demo", "litmus", "suite", "witness"):
+        assert "Exit code" in texts[f"residentkv {name} --help"], name
+    assert len(texts) > 12
 
 
 def test_links_between_pages_lead_somewhere() -> None:

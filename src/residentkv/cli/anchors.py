@@ -33,7 +33,7 @@ def anchors() -> None:
     """Anchors: where a descriptor says that anyone can look."""
 
 
-@anchors.command()
+@anchors.command(short_help="Write an anchor with its digest.")
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--descriptor", "descriptor", metavar="FILE", required=True, help="The descriptor to write to.")
 @click.option("--missing", is_flag=True, help="Fill in every anchor that has no digest yet.")
@@ -62,6 +62,11 @@ def add(
 
     With one ID and an address the anchor is written new; with IDs alone, the anchors of these names are pinned again
     to what stands at their addresses now. Comments and everything else in the file stay as they are.
+
+    \b
+    Examples:
+      residentkv anchors add --descriptor FILE ID --package P --file F --symbol S
+      residentkv anchors add --descriptor FILE --missing
     """
     stated = {key: value for key, value in address.items() if value is not None}
     if missing == bool(ids) or (stated and len(ids) != 1):
@@ -119,7 +124,11 @@ def verify(
 ) -> int:
     """Read every anchor now and say what became of it.
 
-    Exit code 0 when all are verified (moved counts, with a warning), 11 when any is not.
+    Exit code: 0 when all are verified (moved counts, with a warning), 11 when any is not.
+
+    \b
+    Example:
+      residentkv anchors verify --runtime vllm
     """
     descriptors = select_descriptors(runtime, version, files)
     _check_ids(ids, descriptors)
@@ -141,7 +150,7 @@ def verify(
     return EXIT_PASS if all(r.state.is_verified for _, r in reports) else EXIT_UNKNOWN
 
 
-@anchors.command()
+@anchors.command(short_help="List the anchors that moved, changed or vanished.")
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--descriptor", "files", multiple=True, metavar="FILE", help="A descriptor of your own.")
 @click.option("--runtime", metavar="NAME", help="Only this runtime of the library.")
@@ -161,7 +170,7 @@ def diff(
 ) -> int:
     """List the anchors that moved, changed or vanished, with the text where the old one is at hand.
 
-    Exit code 0 when nothing changed or vanished, 11 otherwise. The version to compare with must be installed in an
+    Exit code: 0 when nothing changed or vanished, 11 otherwise. The version to compare with must be installed in an
     environment of the cache folder, be named by an option, or be fetched with 'residentkv anchors fetch'.
     """
     descriptors = select_descriptors(runtime, version, files)
@@ -187,7 +196,7 @@ def diff(
     return EXIT_PASS if all(d.report.state.is_verified for d in drifts) else EXIT_UNKNOWN
 
 
-@anchors.command()
+@anchors.command(short_help="Get one version of a package, only to be read.")
 @click.argument("package", metavar="NAME==VERSION")
 @click.option("--sdist", is_flag=True, help="Take the source archive; pip then runs the package's build backend.")
 def fetch(package: str, sdist: bool) -> None:

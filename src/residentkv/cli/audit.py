@@ -33,6 +33,10 @@ def audit(traces: tuple[str, ...], profile: str, evidence_out: str | None, as_js
 
     Every file is a trace of its own; `-` is standard input. Exit code: 0 when all are conforming, 10 when any is
     violating, 3 when a file is missing, else 11.
+
+    \b
+    Example:
+      residentkv audit trace.jsonl --evidence-out evidence.json
     """
     chosen = _profile(profile)
     if not traces:

@@ -60,6 +60,11 @@ def check(
 
     Exit code of one row and of many: 0 only when every row asked for is native_sound or sound_with_adapter; 10 when
     any is rejected; otherwise 11. What --recorded shows never changes the exit code.
+
+    \b
+    Examples:
+      residentkv check --runtime vllm
+      residentkv check --runtime vllm --mode offloadable --depth plugin --explain --evidence evidence.json
     """
     selection = Selection(
         primitive, None if mode is None else Mode.parse(mode), None if depth is None else Depth.parse(depth)

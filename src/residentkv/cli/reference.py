@@ -26,9 +26,14 @@ def reference() -> None:
     "--off", multiple=True, metavar="MECHANISM", help="Turn a mechanism off, to see which obligation is lost."
 )
 def reference_run(out: str, mode: str | None, name: str | None, off: tuple[str, ...]) -> int:
-    """Write one trace a workload; `residentkv audit DIR/*.jsonl --evidence-out FILE` judges them.
+    """Write one trace a workload, for `residentkv audit` to judge.
 
     The same workload always writes the same bytes. A trace that exists is not replaced.
+
+    \b
+    Examples:
+      residentkv reference run --out DIR
+      residentkv audit DIR/*.jsonl --evidence-out FILE
     """
     chosen = select_workloads(mode, name)
     mechanisms = frozenset(_mechanism(word) for word in off)

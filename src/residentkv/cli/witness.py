@@ -25,7 +25,9 @@ from residentkv.witness.table import ScenarioSummary, render_markdown, summarize
 
 
 @click.command()
-@click.option("--scenario", "names", multiple=True, help="A scenario to run; may be given several times.")
+@click.option(
+    "--scenario", "names", multiple=True, metavar="NAME", help="A scenario to run; may be given several times."
+)
 @click.option("--all", "everything", is_flag=True, help="Run every scenario.")
 @click.option("--list", "listing", is_flag=True, help="List the scenarios and end.")
 @click.option("--prepare", is_flag=True, help="Prepare the model that the runs use and end.")
@@ -46,7 +48,12 @@ def witness(
     """Run scenarios on a real, unmodified vLLM and judge them from their traces.
 
     Needs an environment with vLLM ('make env-vllm'). Runs that are done are kept, so an interrupted call can be
-    repeated. Exit 0 when every run shows what its scenario expects, 10 when one does not.
+    repeated. Exit code: 0 when every run shows what its scenario expects, 10 when one does not.
+
+    \b
+    Examples:
+      residentkv witness --list
+      residentkv witness --scenario success_path --repeat 1
     """
     if listing:
         for s in SCENARIOS.values():
@@ -57,7 +64,7 @@ def witness(
         return EXIT_PASS
     scenarios = list(SCENARIOS.values()) if everything else [find_scenario(n) for n in names]
     if not scenarios:
-        raise UsageError("nothing to run: name a --scenario, or --all; --list shows them")
+        raise UsageError("witness: found nothing to run, expected --scenario NAME or --all; --list shows the names")
     console = Console(stderr=True, markup=False, highlight=False, emoji=False)
     todo = plan_runs(scenarios, out, repeat=repeat)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
