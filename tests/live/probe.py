@@ -150,12 +150,14 @@ def look_at_manager() -> dict[str, Any]:
     store("r1", a, b)
     context = request("r2")
     manager.prepare_load([a, b], context)
+    manager.hold([a, b])
     seen["load_order_is_kept"] = manager.take_load("r2") == [a, b]
     manager.mark_failed([b])
     manager.complete_load([a, b], context)
     seen["failed_key_is_a_miss"] = [hit(a), hit(b)] == [True, False]
     seen["failed_key_can_be_stored_again"] = store("r3", b) and hit(b)
-    seen["drop_is_told"] = dropped == [b]
+    seen["drop_of_a_held_key_is_told"] = dropped == [b]
+    manager.let_go([a, b])
 
     first, second = request("r4"), request("r5")
     manager.prepare_load([a], first)
@@ -184,6 +186,12 @@ def look_at_manager() -> dict[str, Any]:
     manager.needs_own_store = lambda request_id, key: request_id == "own" and key == e
     manager.prepare_store([e], request("own"))
     seen["a_claim_stores_once_more_in_its_own_name"] = manager.take_store("own") == [e]
+    context = request("reader")
+    manager.complete_store([e], context)
+    manager.prepare_load([e], context)
+    manager.prepare_store([e], request("own"))
+    manager.complete_load([e], context)
+    seen["but_not_while_the_block_is_being_read"] = hit(e)
     return seen
 
 

@@ -161,7 +161,8 @@ class ResidentOffloadingConnector(OffloadingConnector):
 
     def on_new_request(self, request: Any) -> None:
         """Decide about the request's claim, then let the stock connector see the request."""
-        params = request.kv_transfer_params or {}
+        given = request.kv_transfer_params
+        params: dict[str, Any] = given if isinstance(given, dict) else {}
         if self.residency is None:
             self._decline(request, params)
         elif self.control.wants(params):

@@ -135,9 +135,15 @@ class TierManager(CPUOffloadingManager):
             gone.append(key)
         if gone and self.events is not None:
             self.events.append(OffloadingEvent(keys=gone, medium=self.medium, removed=True))
-        if gone and not silently:
-            self.on_dropped(gone)
+        if not silently:
+            self._tell_dropped(gone)
         return gone
+
+    def _tell_dropped(self, keys: list[bytes]) -> None:
+        """Tell of copies that some claim holds; those of others, such as all that are evicted, concern nobody."""
+        held = [key for key in keys if key in self._policy.held]
+        if held:
+            self.on_dropped(held)
 
     # --- the stock interface ---
 
@@ -166,16 +172,18 @@ class TierManager(CPUOffloadingManager):
     def prepare_store(self, keys: Collection[bytes], req_context: ReqContext) -> PrepareStoreOutput | None:
         """Prepare a store; what the request's claim has not stored itself is stored once more, in its name."""
         request_id = req_context.req_id
-        again = self.drop([key for key in keys if self.needs_own_store(request_id, key)], silently=True)
+        again = self.drop(
+            [key for key in keys if self._idle(key) and self.needs_own_store(request_id, key)], silently=True
+        )
         output = super().prepare_store(keys, req_context)
-        lost = [key for key in again if not self.kept(key)]
-        if lost:
-            self.on_dropped(lost)
+        self._tell_dropped([key for key in again if not self.kept(key)])
         if output is not None and output.keys_to_store:
             self._stores.setdefault(request_id, []).append(list(output.keys_to_store))
-        if output is not None and output.evicted_keys:
-            self.on_dropped(list(output.evicted_keys))
         return output
+
+    def _idle(self, key: bytes) -> bool:
+        chunk = self._policy.get(key)
+        return chunk is not None and chunk.ref_cnt == 0
 
     def take_store(self, request_id: str) -> list[bytes]:
         """Return the blocks of the oldest store that was prepared for a request and not taken yet."""
@@ -198,7 +206,7 @@ class TierManager(CPUOffloadingManager):
         self._failed.difference_update(failed)
         if failed:
             super().complete_store(failed, req_context, success=False)
-            self.on_dropped(failed)
+            self._tell_dropped(failed)
         super().complete_store([key for key in keys if key not in set(failed)], req_context, success=success)
 
     def reset_cache(self) -> None:
