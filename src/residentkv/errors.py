@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 EXIT_PASS = 0
 EXIT_INTERNAL = 1
 EXIT_USAGE = 2
@@ -57,3 +60,9 @@ class InputError(ResidentKVError):
                 where += f":{self.column}"
         code = f"{self.code} " if self.code else ""
         return f"{where}: {code}{self.message}" if where else f"{code}{self.message}"
+
+
+def near(word: str, words: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the word that is nearest, to end a message with, or nothing."""
+    matches = difflib.get_close_matches(word, list(words), n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else ""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from enum import StrEnum
 from typing import Self
 
-from residentkv.errors import UsageError
+from residentkv.errors import UsageError, near
 
 _WORD_START = re.compile(r"(?<!^)(?=[A-Z])")
 """Where a class name begins a new word, so that messages speak of `on_restore_failure`."""
@@ -27,10 +26,8 @@ class NamedChoice(StrEnum):
             if member.value == text:
                 return member
         words = [m.value for m in cls]
-        near = difflib.get_close_matches(text, words, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
         kind = _WORD_START.sub("_", cls.__name__).lower()
-        raise UsageError(f"unknown {kind} {text[:60]!r}, expected one of {', '.join(words)}{hint}")
+        raise UsageError(f"unknown {kind} {text[:60]!r}, expected one of {', '.join(words)}{near(text, words)}")
 
 
 class Mode(NamedChoice):

@@ -11,10 +11,10 @@ import click
 import msgspec
 
 from residentkv.cli.options import named_sources, source_options
-from residentkv.errors import EXIT_PASS, EXIT_UNKNOWN, InputError, NoInputError, UsageError
+from residentkv.errors import EXIT_PASS, EXIT_UNKNOWN, InputError, NoInputError, UsageError, near
 from residentkv.files import read_input, replace_file
 from residentkv.lowering.anchors import AnchorReport, AnchorState, AnchorVerifier, Scope
-from residentkv.lowering.descriptor import decode_draft, near
+from residentkv.lowering.descriptor import decode_draft
 from residentkv.lowering.drift import Drift, find_drift, scope_of
 from residentkv.lowering.edit import Value, set_anchor
 from residentkv.lowering.format import Anchor

@@ -10,11 +10,10 @@ import click
 from residentkv.claims.modes import Mode
 from residentkv.cli.evidence import audit_brought_traces, read_evidence, unused_note
 from residentkv.cli.options import named_sources, source_options
-from residentkv.errors import NoInputError, UsageError
+from residentkv.errors import NoInputError, UsageError, near
 from residentkv.lowering.anchors import AnchorVerifier, Scope
 from residentkv.lowering.checking import CheckedRow, Selection, check_row, exit_code_of
 from residentkv.lowering.depth import Depth
-from residentkv.lowering.descriptor import near
 from residentkv.lowering.exhibits import Findings, TraceItem, row_anchors
 from residentkv.lowering.model import Descriptor
 from residentkv.report.documents import check_document, json_text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 from residentkv import __version__
-from residentkv.errors import EXIT_INTERNAL, EXIT_USAGE, ResidentKVError
+from residentkv.errors import EXIT_INTERNAL, EXIT_USAGE, ResidentKVError, near
 from residentkv.report.plain import escape_controls
 
 _COMMANDS: dict[str, tuple[str, str]] = {
@@ -44,9 +43,10 @@ class _LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in _COMMANDS:
-            near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise click.UsageError(f"unknown command {args[0]!r}, expected one of {', '.join(sorted(_COMMANDS))}{hint}")
+            words = sorted(_COMMANDS)
+            raise click.UsageError(
+                f"unknown command {args[0]!r}, expected one of {', '.join(words)}{near(args[0], words)}"
+            )
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

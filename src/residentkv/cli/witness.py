@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 import click
@@ -13,7 +12,7 @@ from rich.table import Table
 
 from residentkv.audit.confirm import write_evidence
 from residentkv.cli.audit import exit_code_of
-from residentkv.errors import EXIT_PASS, EXIT_VIOLATED, UsageError
+from residentkv.errors import EXIT_PASS, EXIT_VIOLATED, UsageError, near
 from residentkv.files import replace_file
 from residentkv.report.audits import audit_document
 from residentkv.report.documents import json_text
@@ -91,9 +90,9 @@ def find_scenario(name: str) -> Scenario:
         UsageError: there is none; the message names the nearest.
     """
     if name not in SCENARIOS:
-        near = difflib.get_close_matches(name, SCENARIOS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"unknown scenario {name[:60]!r}, expected one of {', '.join(SCENARIOS)}{hint}")
+        raise UsageError(
+            f"unknown scenario {name[:60]!r}, expected one of {', '.join(SCENARIOS)}{near(name, SCENARIOS)}"
+        )
     return SCENARIOS[name]
 
 

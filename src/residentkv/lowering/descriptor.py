@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import re
@@ -14,7 +13,7 @@ import msgspec
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from residentkv.claims.modes import Mode
-from residentkv.errors import InputError
+from residentkv.errors import InputError, near
 from residentkv.lowering import format as fmt
 from residentkv.lowering.depth import Depth
 from residentkv.lowering.model import Adapter, Descriptor, Evidence, Place, Primitive, RowNote
@@ -363,12 +362,6 @@ class _Decoder:
                 modes=None if item.modes is None else frozenset(item.modes),
                 row_depths=None if item.depths is None else frozenset(item.depths),
             )
-
-
-def near(word: str, words: Iterable[str]) -> str:
-    """Return `; did you mean 'x'?` for the word that is nearest, or nothing."""
-    matches = difflib.get_close_matches(word, list(words), n=1)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
 @functools.cache

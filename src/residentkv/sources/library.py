@@ -8,10 +8,10 @@ from pathlib import Path
 from packaging.specifiers import SpecifierSet
 
 import residentkv
-from residentkv.errors import InputError, NoInputError, UsageError
+from residentkv.errors import InputError, NoInputError, UsageError, near
 from residentkv.files import read_input
 from residentkv.lowering.anchors import version_in
-from residentkv.lowering.descriptor import decode_descriptor, near
+from residentkv.lowering.descriptor import decode_descriptor
 from residentkv.lowering.model import Descriptor
 
 LIBRARY = Path(residentkv.__file__).parent / "descriptors"

@@ -14,10 +14,9 @@ import msgspec
 from msgspec import Meta
 
 from residentkv.claims.modes import Mode
-from residentkv.errors import InputError, UsageError
+from residentkv.errors import InputError, UsageError, near
 from residentkv.files import read_input
 from residentkv.lowering.depth import Depth
-from residentkv.lowering.descriptor import near
 from residentkv.lowering.format import Prose, RelativePath
 from residentkv.lowering.obligations import Obligation
 from residentkv.lowering.relation import Verdict

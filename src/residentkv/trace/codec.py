@@ -14,14 +14,13 @@ equal keys, and that is what the rest is for.
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final, get_args
 
 import msgspec
 
-from residentkv.errors import InputError
+from residentkv.errors import InputError, near
 from residentkv.trace.codes import (
     EMPTY,
     MALFORMED,
@@ -204,7 +203,7 @@ def _explain(line: bytes, members: dict[str, Member], refusal: Exception | None,
         return error(
             UNKNOWN_EVENT,
             members["event"].value_start,
-            f"unknown event: found {name[:60]!r}, expected a name of docs/trace-format.md{_nearest(name, EVENT_TYPES)}",
+            f"unknown event: found {name[:60]!r}, expected a name of docs/trace-format.md{near(name, EVENT_TYPES)}",
         )
     known = {"event", *kind.__struct_fields__}
     for key, member in members.items():
@@ -213,7 +212,7 @@ def _explain(line: bytes, members: dict[str, Member], refusal: Exception | None,
                 UNKNOWN_FIELD,
                 member.key_start,
                 f"unknown field {key[:60]!r} of {name}: expected only the fields of docs/trace-format.md"
-                f"{_nearest(key, known - set(members))}",
+                f"{near(key, known - set(members))}",
             )
     missing = [field for field in kind.__struct_fields__ if field not in members]
     if missing:
@@ -238,8 +237,3 @@ def _explain(line: bytes, members: dict[str, Member], refusal: Exception | None,
 
 def _text(line: bytes, member: Member) -> str:
     return line[member.value_start : member.value_end].decode("utf-8", "replace")
-
-
-def _nearest(word: str, words: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(words), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
