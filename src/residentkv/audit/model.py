@@ -31,7 +31,7 @@ def worse(a: Verdict, b: Verdict) -> Verdict:
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that the audit checks; declared once, next to the functions that tell its findings.
+    """One thing that the audit checks; declared once, in `audit.rules`. The steps find when it is broken.
 
     Attributes:
         code: stable code, `RKV2xx`; never reused for something else.
