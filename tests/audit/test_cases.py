@@ -396,3 +396,36 @@ def test_a_claim_that_names_no_blocks_in_a_source_that_reports_blocks_is_inconcl
     assert codes(report, Verdict.INCONCLUSIVE) == {"RKV253"}
     silent = "\n".join(line for line in unnamed.splitlines() if " stored " not in line and " removed " not in line)
     assert audit(silent).verdict is Verdict.CONFORMING
+
+
+def test_a_failed_transfer_that_calls_positions_good_moved_bytes():
+    """A partial failure says what came; positions that are good without bytes are not."""
+    partial = FAILURE.replace("fail 1\n", "fail 1 4-8 bytes={}\n").replace("failed c r2 job=1", "failed c r2 4-8 job=1")
+    assert audit(partial.format(4000)).verdict is Verdict.CONFORMING
+    assert codes(audit(partial.format(0))) == {"RKV251"}
+
+
+def test_a_claim_is_not_offloaded_on_behalf_of_a_request_of_another_claim():
+    """Two claims in flight at once: each event names its own request, or none."""
+    story = """
+        open
+        init r1 c
+        accept c r1 mode=offloadable
+        init r2 d
+        accept d r2 mode=offloadable
+        store 0 r1 c
+        store 1 r2 d
+        materialize c r1
+        materialize d r2
+        done 0
+        done 1
+        offload c {r} jobs=0
+        offload d r2 jobs=1
+        end r1
+        end r2
+        release c
+        release d
+        close
+    """
+    assert audit(story.format(r="r1")).verdict is Verdict.CONFORMING
+    assert codes(audit(story.format(r="r2"))) == {"RKV224"}

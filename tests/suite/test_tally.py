@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,9 @@ from residentkv.suite.mutate_row import ROW_EQUIVALENCES, tally_row
 from residentkv.suite.positives import distinct_traces, twin_rows, twin_traces
 from residentkv.suite.tally import NotPositive, Tally, merge_tallies, support_of, tally_trace
 
+RECORDED = sorted((Path(__file__).parents[1] / "traces" / "vllm").glob("*.jsonl"))
+"""Runs of real scenarios on unmodified vLLM; tests/traces/MANIFEST.json has their origin."""
+
 LONG = 200
 STRIDE = 7
 """Of a trace with more events than `LONG`, every seventh mutant is judged here; `residentkv suite --mutants` all."""
@@ -33,7 +37,7 @@ def played(tmp_path_factory):
 @pytest.fixture(scope="module")
 def traces(played):
     """Every conforming trace at hand, by name."""
-    return dict([*twin_traces(load_cases()), *distinct_traces(played)])
+    return dict([*twin_traces(load_cases()), *distinct_traces([*played, *RECORDED])])
 
 
 def _told(capsys, tally, what):

@@ -58,6 +58,24 @@ class Context:
             return False
         return ended < self._init_at[e.request_id] or isinstance(self.trace[ended], ev.ClaimRejected)
 
+    def has_open_claim(self, request_id: str, at: int) -> bool:
+        """Tell whether the request named a claim that has not ended at this index."""
+        key = self.claim_of(request_id)
+        return key is not None and self._end_at.get(key, at) >= at
+
+    def acts_for_claim(self, request_id: str) -> bool:
+        """Tell whether anything happened to a claim, or moved in its name, for a request."""
+        return any(
+            not isinstance(e, ev.RequestInitialized)
+            and getattr(e, "request_id", None) == request_id
+            and getattr(e, "claim_id", None) is not None
+            for e in self.trace
+        )
+
+    def reports_blocks(self, e: ev.Event) -> bool:
+        """Tell whether the source of an event tells which blocks come and go."""
+        return any(isinstance(f, ev.BlockStored | ev.BlockRemoved) and f.source == e.source for f in self.trace)
+
     def failed_restoration(self, claim: ev.ClaimEvent) -> bool:
         """Tell whether a restoration of the claim failed for good."""
         return any(
@@ -77,8 +95,9 @@ class Context:
         )
 
     def needs_lookup(self, e: ev.LookupResult) -> bool:
-        """Tell whether the request required a restoration and this is the only answer of the tier that it rests on."""
-        required = any(isinstance(f, ev.ClaimRestoreRequired) and f.request_id == e.request_id for f in self.trace)
+        """Tell whether a restoration that is required later rests on this answer of the tier alone."""
+        later = self.trace[self.trace.index(e) :]
+        required = any(isinstance(f, ev.ClaimRestoreRequired) and f.request_id == e.request_id for f in later)
         same = [f for f in self.trace if isinstance(f, ev.LookupResult) and f.request_id == e.request_id]
         return required and not any(f is not e and f.hit_pos == e.hit_pos and f.tier == e.tier for f in same)
 

@@ -50,27 +50,27 @@ def _acting_request(m: Mutant, c: Context) -> bool:
 def _no_claim(m: Mutant, c: Context) -> bool:
     e = m.before
     if m.beside is not None:
-        return _is_unclaimed(e, c) and _is_unclaimed(m.beside, c)
+        return _is_unclaimed(e, m.at, c) and _is_unclaimed(m.beside, m.at, c)
     if m.field == "owner_scope":
         return getattr(e, "claim_id", "") is None
     if isinstance(e, ev.RequestTerminated) and m.field == "finish_status":
         return c.is_unclaimed(e)
-    return m.operator.startswith("outcome") and _is_unclaimed(e, c)
+    if isinstance(e, ev.RequestInitialized) and m.field == "claim_id":
+        return m.new is None and not c.acts_for_claim(e.request_id)
+    if m.field == "request_id" and m.new is not None:
+        return _is_unclaimed(e, m.at, c) and c.is_open(m.new, m.at) and not c.has_open_claim(m.new, m.at)
+    return m.operator.startswith("outcome") and _is_unclaimed(e, m.at, c)
 
 
-def _is_unclaimed(e: ev.Event, c: Context) -> bool:
-    """Tell whether an event is about the work of a request that named no claim; decisions about it are not."""
+def _is_unclaimed(e: ev.Event, at: int, c: Context) -> bool:
+    """Tell whether an event is about the work of a request for which no claim is open; decisions about it are not."""
     kinds = (ev.RequestInitialized, ev.LookupResult, ev.JobCreated, ev.TransferFinished, ev.RequestTerminated)
-    return isinstance(e, kinds) and c.claim_of(e.request_id) is None
+    return isinstance(e, kinds) and getattr(e, "claim_id", None) is None and not c.has_open_claim(e.request_id, at)
 
 
-def _client_left(m: Mutant, c: Context) -> bool:
-    return _field(m, ev.RequestTerminated, "finish_status") and m.new == "aborted"
-
-
-def _same_word(m: Mutant, c: Context) -> bool:
+def _finish_word(m: Mutant, c: Context) -> bool:
     served = {"stopped", "length"}
-    return _field(m, ev.RequestTerminated, "finish_status") and {m.old, m.new} <= served
+    return _field(m, ev.RequestTerminated, "finish_status") and (m.new == "aborted" or {m.old, m.new} <= served)
 
 
 def _rejected(m: Mutant, c: Context) -> bool:
@@ -171,6 +171,10 @@ def _second_word(m: Mutant, c: Context) -> bool:
     )
 
 
+def _untold_positions(m: Mutant, c: Context) -> bool:
+    return _field(m, ev.ClaimHarmed, "lost_pos") and bool(m.new) and not c.reports_blocks(m.before)
+
+
 def _nobody_refused(m: Mutant, c: Context) -> bool:
     e = m.before
     return (
@@ -193,6 +197,9 @@ def _late_block_event(m: Mutant, c: Context) -> bool:
 def _either_order(m: Mutant, c: Context) -> bool:
     if m.beside is None or frozenset((event_name(m.before), event_name(m.beside))) not in SWAPPABLE:
         return False
+    both = (m.before, m.beside)
+    if any(isinstance(e, ev.JobCreated | ev.TransferFinished) and e.direction == "load" for e in both):
+        return not any(isinstance(e, ev.RequestRecomputed) for e in both)
     if not isinstance(m.before, ev.ClaimAccepted) or not isinstance(m.beside, ev.RequestAdmitted):
         return True
     return not c.reserves((m.before.owner_scope, m.before.claim_id))  # Its blocks count in the admission.
@@ -229,12 +236,13 @@ EQUIVALENCES: tuple[Equivalence, ...] = (
     ),
     Equivalence(
         name="no-claim",
-        reason="what a request without a claim did, and how it ended, is about no promise (decisions about it are)",
+        reason="what a request did for which no claim was open, and how it ended, is about no promise (decisions are)",
         holds=_no_claim,
     ),
-    Equivalence(name="client-left", reason="a client may withdraw any request at any time", holds=_client_left),
     Equivalence(
-        name="same-word", reason="`stopped` and `length` both say that the request got its answer", holds=_same_word
+        name="finish-word",
+        reason="`stopped` and `length` both say that the request got its answer, and a client may withdraw any request",
+        holds=_finish_word,
     ),
     Equivalence(name="rejected", reason="a rejected claim promises nothing, whatever it was about", holds=_rejected),
     Equivalence(
@@ -281,6 +289,11 @@ EQUIVALENCES: tuple[Equivalence, ...] = (
         name="asked-again",
         reason="the tier may be asked twice, and need not be asked again or for a request that requires nothing of it",
         holds=_asked_again,
+    ),
+    Equivalence(
+        name="untold-positions",
+        reason="which positions were lost, in a source that does not tell blocks: some were, and that is said",
+        holds=_untold_positions,
     ),
     Equivalence(
         name="second-word",

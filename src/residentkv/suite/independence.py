@@ -12,6 +12,9 @@ SWAPPABLE: frozenset[frozenset[str]] = frozenset(
         ("resident_claim_materialized", "active_request_terminated"),
         ("resident_claim_offloaded", "active_request_terminated"),
         ("resident_claim_released", "active_request_terminated"),
+        ("resident_claim_expired", "active_request_terminated"),
+        ("resident_claim_harmed", "active_request_terminated"),
+        ("resident_claim_harmed", "scheduler_active_request_refused"),
         ("resident_claim_accepted", "active_request_admitted"),
         ("resident_claim_rejected", "active_request_admitted"),
         ("resident_claim_renewed", "active_request_terminated"),
@@ -26,6 +29,8 @@ SWAPPABLE: frozenset[frozenset[str]] = frozenset(
         ("offload_lookup_result", "offload_job_created"),
         ("offload_lookup_result", "scheduler_resident_claim_restoration_failed"),
         ("offload_job_created", "resident_claim_materialized"),
+        ("offload_job_created", "active_request_recomputed"),
+        ("offload_worker_transfer_finished", "active_request_recomputed"),
         ("offload_worker_transfer_finished", "resident_claim_materialized"),
         ("resident_claim_route_bound", "resident_claim_materialized"),
     )

@@ -213,9 +213,14 @@ def not_joined(s: SourceState, c: ClaimState | None, r: RequestState, e: Event) 
 
 
 def mentioned(s: SourceState, c: ClaimState, e: ClaimEvent) -> None:
-    """Check a request that is only named: open, or the first or last one of the claim."""
+    """Check a request that is only named: one of the claim, or an open one that is about no other claim."""
     rid = e.request_id
-    if rid is not None and rid != c.first_request and rid != c.last_request:
+    if rid is None or rid == c.first_request or rid == c.last_request:
+        return
+    r = s.requests.get(rid)
+    if r is not None and r.key is not None and r.key != c.key:
+        not_joined(s, c, r, e)
+    else:
         still_open(s, c, e)
 
 

@@ -219,6 +219,8 @@ def _check_result(s: SourceState, e: TransferFinished, job: JobState) -> None:
         wrong = f"failed and says of positions {say(subtract(job.pos, union(e.ok_pos, e.failed_pos)))} neither"
     elif e.failed_pos and intersect(e.ok_pos, e.failed_pos):
         wrong = f"names positions {say(intersect(e.ok_pos, e.failed_pos))} both as good and as failed"
+    elif job.pos and e.ok_pos and not e.bytes:
+        wrong = f"failed, calls positions {say(e.ok_pos)} good and moved no bytes"
     if wrong:
         s.find(
             offload.TRANSFER_CONTRADICTS_ITSELF,
