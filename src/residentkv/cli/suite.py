@@ -31,7 +31,7 @@ from residentkv.suite.tally import Tally, tally_trace
 
 @click.command()
 @click.option("--case", "slugs", multiple=True, metavar="SLUG", help="Only this case, told in full.")
-@click.option("--mutants", is_flag=True, help="Also change every positive input in every small way (about a minute).")
+@click.option("--mutants", is_flag=True, help="Also change every positive input in every small way (half a minute).")
 @click.option("--trace", "traces", multiple=True, metavar="FILE", help="With --mutants: one more conforming trace.")
 @click.option("--json", "as_json", is_flag=True, help="Write residentkv.suite/1 instead of text.")
 def suite(slugs: tuple[str, ...], mutants: bool, traces: tuple[str, ...], as_json: bool) -> int:
