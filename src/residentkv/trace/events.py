@@ -291,7 +291,7 @@ class RequestDeferred(RequestEvent, frozen=True, kw_only=True, gc=False, tag="ac
 class RequestRefused(RequestEvent, frozen=True, kw_only=True, gc=False, tag="active_request_refused"):
     """The request was refused; `shortfall_blocks` is null when capacity was not the reason.
 
-    `outcome_claim_id` is set when the failed restoration of one claim is the reason, null when capacity is.
+    `outcome_claim_id` is set when one claim is the reason (not restored, or its copy lost), null when capacity is.
     """
 
     reason: Name
