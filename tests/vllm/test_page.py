@@ -88,7 +88,7 @@ def test_the_server_command_line_carries_the_settings() -> None:
     with contextlib.redirect_stdout(printed):
         exec(server, {})
     words = shlex.split(printed.getvalue())
-    options = dict(zip(words[3::2], words[4::2], strict=True))
+    options = dict(zip(words[5::2], words[6::2], strict=True))
     settings = engine_settings(tier_bytes=4 << 30, options={"trace_path": "trace.jsonl"})
     assert options["--scheduler-cls"] == settings["scheduler_cls"]
     config = json.loads(options["--kv-transfer-config"])
