@@ -40,7 +40,7 @@ def engine_settings(
 
     Args:
         tier_bytes: size of the second tier, over all workers.
-        load_failure_policy: vLLM's `kv_load_failure_policy`, which governs loads that belong to no claim.
+        load_failure_policy: vLLM's `kv_load_failure_policy`, which governs loads that restore no claim.
         options: `PluginOptions` as a mapping.
     """
     return {
