@@ -41,7 +41,13 @@ ELSEWHERE = {
 }
 """Documented commands that are not run here, and why."""
 
-REFERENCES = {"residentkv anchors add", "residentkv anchors fetch", "residentkv audit", "residentkv check", "residentkv witness"}
+REFERENCES = {
+    "residentkv anchors add",
+    "residentkv anchors fetch",
+    "residentkv audit",
+    "residentkv check",
+    "residentkv witness",
+}
 """A command named in a sentence, without what it would need to run."""
 
 
