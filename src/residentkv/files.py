@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -17,6 +19,17 @@ def cache_dir() -> Path:
     return Path(named) if named else Path.home() / ".cache" / "residentkv"
 
 
+def check_plain(path: Path) -> None:
+    """Check that a path names a plain file or a folder: a device may be endless, and a pipe may never be written.
+
+    Raises:
+        OSError: it names something else, or nothing.
+    """
+    kind = path.stat().st_mode
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise OSError(errno.EINVAL, "Not a plain file", str(path))
+
+
 def read_input(path: Path) -> bytes:
     """Return a file.
 
@@ -24,14 +37,21 @@ def read_input(path: Path) -> bytes:
         NoInputError: it does not exist or cannot be read.
     """
     try:
+        check_plain(path)
         return path.read_bytes()
     except OSError as e:
         raise NoInputError(f"{path}: cannot be read ({e.strerror or e}), expected a file; check the path") from None
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Replace a file in one step, keeping its permissions: a reader sees the old content or the new, never a part."""
+    """Replace a file in one step, keeping its permissions: a reader sees the old content or the new, never a part.
+
+    Raises:
+        OSError: it cannot be written, or names a device or a pipe, which a file must not take the place of.
+    """
     target = path.resolve()
+    if target.exists():
+        check_plain(target)
     mode = target.stat().st_mode & 0o7777 if target.exists() else 0o644
     handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:

@@ -19,7 +19,7 @@ from residentkv.audit.evidence import (
 from residentkv.audit.model import AuditReport
 from residentkv.claims.modes import Mode
 from residentkv.errors import InputError, NoInputError, ResidentKVError
-from residentkv.files import replace_file
+from residentkv.files import check_plain, replace_file
 from residentkv.lowering.depth import Depth
 from residentkv.lowering.exhibits import TraceItem
 from residentkv.lowering.format import EvidenceKind, Polarity
@@ -62,6 +62,7 @@ def confirm_evidence(path: str | os.PathLike[str]) -> tuple[TraceItem, ...]:
     """
     target = Path(path)
     try:
+        check_plain(target)
         data = target.read_bytes()
     except OSError as e:
         raise NoInputError(
@@ -105,8 +106,9 @@ def items_of(report: AuditReport, trace: str) -> tuple[TraceItem, ...]:
 def _audit_again(folder: Path, trace: AuditedTrace) -> tuple[tuple[EvidenceItem, ...], str]:
     path = folder / trace.path
     try:
+        check_plain(path)
         report = audit_file(path)
-    except ResidentKVError as e:
+    except (OSError, ResidentKVError) as e:
         return (), f"{trace.path}: the trace cannot be read again: {e}"
     if report.sha256 != trace.sha256:
         return (), (

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from residentkv.errors import ResidentKVError
+from residentkv.files import check_plain
 from residentkv.lowering.anchors import AnchorReport
 from residentkv.lowering.checking import CheckedRow
 from residentkv.lowering.exhibits import TraceItem, is_about
@@ -57,8 +58,9 @@ def _trace_notes(path: Path, items: Sequence[TraceItem]) -> list[str]:
         if trace.path in sound:
             continue
         try:
+            check_plain(path.parent / trace.path)
             report = audit_file(path.parent / trace.path)
-        except ResidentKVError as e:
+        except (OSError, ResidentKVError) as e:
             notes.append(f"evidence {path}: {problems.get(trace.path) or e}")
             continue
         if report.verdict is Verdict.CONFORMING and trace.path not in problems:

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from packaging.utils import canonicalize_name
 
 import residentkv
+from residentkv.files import check_plain
 from residentkv.lowering.anchors import TargetAbsentError, TargetUnreadableError
 from residentkv.sources.cache import MAX_FILE_BYTES
 
@@ -63,6 +64,7 @@ def read_limited(path: Path, limit: int | None = None) -> bytes:
     """
     try:
         limit = MAX_FILE_BYTES if limit is None else limit
+        check_plain(path)
         if path.stat().st_size > limit:
             raise TargetUnreadableError(f"{path} is larger than {limit} bytes")
         return path.read_bytes()

@@ -50,6 +50,8 @@ class StoredFile:
         """
         self.path = os.fspath(path)
         try:
+            if self.path != "-" and (Path(self.path).is_char_device() or Path(self.path).is_block_device()):
+                raise ValueError("a device, which may have no end")
             self._file: BinaryIO = (
                 sys.stdin.buffer if self.path == "-" else Path(self.path).open("rb")  # noqa: SIM115 (see __exit__)
             )
