@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from residentkv.files import cache_dir as cache_dir
+from residentkv.files import cache_dir
 
 MAX_FILE_BYTES = 16 << 20
 """No anchored file is larger; what is larger is not read."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import residentkv
 from residentkv.errors import NoInputError, ResidentKVError
-from residentkv.sources.cache import cache_dir
+from residentkv.files import cache_dir
 
 PYTHON_VARIABLE = "RESIDENTKV_VLLM_PYTHON"
 MODEL_NAME = "smollm2-135m-instruct"
@@ -26,21 +26,23 @@ class RuntimeFailed(ResidentKVError):
 
 
 def find_python() -> Path:
-    """Return the interpreter that has vLLM.
+    """Return the interpreter that has vLLM: the one named, else that of the environment 'make env-vllm' built last.
 
     Raises:
-        NoInputError: RESIDENTKV_VLLM_PYTHON is not set, or names no file.
+        NoInputError: RESIDENTKV_VLLM_PYTHON names no file, or nothing is named and nothing was built.
     """
     named = os.environ.get(PYTHON_VARIABLE)
-    if not named:
+    if named:
+        if not Path(named).is_file():
+            raise NoInputError(f"{PYTHON_VARIABLE}: {named} does not exist; run 'make env-vllm' to build it")
+        return Path(named)
+    built = sorted((cache_dir() / "venvs").glob("vllm-*/.complete"), key=lambda stamp: stamp.stat().st_mtime_ns)
+    if not built:
         raise NoInputError(
-            f"{PYTHON_VARIABLE} is not set, expected the interpreter of an environment with vLLM; "
-            "run 'make env-vllm', which builds one, or name your own"
+            f"found no environment with vLLM in {cache_dir() / 'venvs'}, and {PYTHON_VARIABLE} is not set; "
+            "run 'make env-vllm', which builds one, or name the interpreter of your own"
         )
-    path = Path(named)
-    if not path.is_file():
-        raise NoInputError(f"{PYTHON_VARIABLE}: {path} does not exist; run 'make env-vllm' to build it")
-    return path
+    return built[-1].parent / "bin" / "python"
 
 
 def model_folder() -> Path:

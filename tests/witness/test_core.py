@@ -1,0 +1,146 @@
+"""The witness without vLLM: what it plans, where it looks, what it counts; the live tests show the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from residentkv.audit.api import audit_file
+from residentkv.errors import NoInputError
+from residentkv.runtimes.vllm.faults import FaultPlan
+from residentkv.trace.reader import read_trace
+from residentkv.witness.driver import plan_runs
+from residentkv.witness.environment import find_python, lay_overlay
+from residentkv.witness.judge import judge_run, pass_gates
+from residentkv.witness.scenarios import SCENARIOS
+from residentkv.witness.table import render_markdown, summarize
+
+TRACES = Path(__file__).parent.parent / "traces" / "vllm"
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_fault_plans_of_scenarios_are_plans(name: str) -> None:
+    """What a scenario hands to the tier is what the public fault interface reads."""
+    for step in SCENARIOS[name].steps("run-000"):
+        if "faults" in step:
+            msgspec.convert(step["faults"], FaultPlan, strict=True)
+
+
+def test_labels_that_are_judged_are_asked() -> None:
+    """A scenario expects nothing of a request that it does not make."""
+    for scenario in SCENARIOS.values():
+        asked = {r["label"] for step in scenario.steps("run-000") for r in step.get("batch") or ()}
+        judged = {*scenario.served, *scenario.refused, *scenario.same, *scenario.differ}
+        judged |= {label for label, _ in (*scenario.names, *scenario.decisions)}
+        assert judged and judged <= asked, scenario.name
+
+
+def test_runs_that_are_done_are_not_planned_again(tmp_path: Path) -> None:
+    """A folder with its answers counts as done; the number of repetitions is bounded by the scenario's own."""
+    scenario = SCENARIOS["zeroed_tier_control"]
+    done = tmp_path / scenario.name / "001"
+    done.mkdir(parents=True)
+    (done / "requests.json").write_text("{}")
+    assert [r.number for r in plan_runs([scenario], tmp_path, repeat=3)] == [0, 2]
+    assert len(plan_runs([scenario], tmp_path, repeat=1000)) == scenario.repeat - 1
+
+
+def test_an_environment_that_is_not_there_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither named nor built, or named wrongly: the message says how to build one."""
+    monkeypatch.delenv("RESIDENTKV_VLLM_PYTHON", raising=False)
+    monkeypatch.setenv("RESIDENTKV_CACHE", str(tmp_path))
+    with pytest.raises(NoInputError, match="make env-vllm"):
+        find_python()
+    monkeypatch.setenv("RESIDENTKV_VLLM_PYTHON", str(tmp_path / "python"))
+    with pytest.raises(NoInputError, match="does not exist"):
+        find_python()
+
+
+def test_the_environment_built_last_is_found_and_a_half_built_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a folder with its stamp counts."""
+    monkeypatch.delenv("RESIDENTKV_VLLM_PYTHON", raising=False)
+    monkeypatch.setenv("RESIDENTKV_CACHE", str(tmp_path))
+    for age, name in enumerate(("vllm-new", "vllm-old", "vllm-half")):
+        folder = tmp_path / "venvs" / name
+        folder.mkdir(parents=True)
+        if name != "vllm-half":
+            (folder / ".complete").touch()
+            os.utime(folder / ".complete", (1000 - age, 1000 - age))
+    assert find_python() == tmp_path / "venvs" / "vllm-new" / "bin" / "python"
+
+
+def test_the_overlay_holds_this_package_and_its_entry_point_only(tmp_path: Path) -> None:
+    """Nothing else of the core environment gets onto the path of the runtime."""
+    names = sorted(p.name for p in lay_overlay(tmp_path).iterdir())
+    assert names[0] == "residentkv" and len(names) == 2
+    assert "residentkv.runtimes.vllm.plugin:register" in (tmp_path / names[1] / "entry_points.txt").read_text()
+
+
+def run_folder(tmp_path: Path, scenario: str, trace: Path) -> Path:
+    """A run folder around a recorded trace, with answers as its scenario expects them."""
+    folder = tmp_path / "000"
+    folder.mkdir()
+    (folder / "trace.jsonl").write_bytes(trace.read_bytes())
+    run_id = json.loads(trace.read_text().splitlines()[0])["run_id"]
+    s = SCENARIOS[scenario]
+    named = {label: {"claim_id": f"{run_id}:{name}"} for label, name in s.names}
+    requests = [
+        {
+            "label": label,
+            "started_ns": 0,
+            "first_token_ns": 5_000_000,
+            "finished_ns": 9_000_000,
+            "finish_reason": "error" if label in s.refused else "length",
+            "output_token_ids": [1, 2],
+            "kv_transfer_params": {"resident_claim_refusal": named.get(label)},
+        }
+        for label in (*s.served, *s.refused)
+    ]
+    for name in ("requests.json", "baseline.json"):
+        (folder / name).write_text(json.dumps({"run_id": run_id, "requests": requests}))
+    return folder
+
+
+def recorded(name: str) -> Path:
+    """The recorded trace of a scenario."""
+    (path,) = (p for p in TRACES.glob("*.jsonl") if p.stem == name)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "gates"),
+    [("success_path", (True, False)), ("claimed_load_failure", (False, True)), ("retry_restored", (True, False))],
+)
+def test_gates_pass_on_recorded_runs_and_not_without_their_event(
+    name: str, gates: tuple[bool, bool], tmp_path: Path
+) -> None:
+    """Observation needs reuse after restore, the failure outcome needs the refusal; without it the gate is shut."""
+    trace = recorded(name)
+    events = [e for chunk in read_trace(trace) for e in chunk]
+    assert pass_gates(audit_file(trace), list(events)) == gates
+    needed = "resident_claim_reuse_after_restore" if gates[0] else "scheduler_active_request_refused"
+    lines = [json.loads(x) for x in trace.read_text().splitlines()]
+    kept = [{**e, "seq": i} for i, e in enumerate(x for x in lines if x["event"] != needed)]
+    cut = tmp_path / "cut.jsonl"
+    cut.write_text("".join(json.dumps(e, separators=(",", ":")) + "\n" for e in kept))
+    left = [e for chunk in read_trace(cut) for e in chunk]
+    assert pass_gates(audit_file(cut), list(left)) == (False, False)
+
+
+def test_a_run_is_judged_from_its_files_and_each_expectation_can_fail(tmp_path: Path) -> None:
+    """As recorded everything is met; with another scenario's trace in its place it is not."""
+    scenario = SCENARIOS["success_path"]
+    folder = run_folder(tmp_path, "success_path", recorded("success_path"))
+    good, _ = judge_run(scenario, folder)
+    assert good.passed and not good.false_positive
+    (folder / "trace.jsonl").write_bytes(recorded("claimed_load_failure").read_bytes())
+    bad, _ = judge_run(scenario, folder)
+    assert not bad.passed and bad.false_positive
+    table = render_markdown(summarize([good, bad]))
+    assert "| success_path | 2 | 1 | 1 | 1 | 1 |" in table
