@@ -185,7 +185,14 @@ def test_an_open_name_with_other_tokens_is_a_conflict_and_changes_nothing(bench:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"predicate": "leading_prefix_at_least(2)"}, {"mode": "best_effort"}, {"on_restore_failure": "recompute"}],
+    [
+        {"predicate": "leading_prefix_at_least(2)"},
+        {"mode": "best_effort"},
+        {"on_restore_failure": "recompute"},
+        {"ttl_s": 60.0},
+        {"revision": 1},
+        {"priority": 7},
+    ],
 )
 def test_a_promise_is_not_changed_by_reusing_it(bench: Bench, changes: dict[str, Any]) -> None:
     """Other terms under an open name are a conflict."""

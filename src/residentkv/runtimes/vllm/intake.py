@@ -204,6 +204,9 @@ def _conflict(track: ClaimTrack, request: ClaimRequest, facts: RequestFacts) -> 
         ("predicate", parse_predicate(request.predicate) == claim.predicate),
         ("mode", request.mode == claim.mode.value),
         ("on_restore_failure", request.on_restore_failure == claim.on_restore_failure.value),
+        ("ttl_s", request.ttl_s == claim.ttl_s),
+        ("revision", request.revision == claim.revision),
+        ("priority", request.priority == claim.priority),
     ):
         if not value:
             return f"{name} differs from that of the open claim; a promise is not changed by reusing it"
