@@ -32,6 +32,7 @@ def on_materialized(s: SourceState, e: ClaimMaterialized) -> None:
     c.object_blocks = e.object_blocks
     c.primary_tier = e.tier
     retrievable = c.retrievable_pos = clean(e.retrievable_pos)
+    beyond_object(s, c, e, retrievable)
     if e.footprint_blocks != c.footprint_blocks and not c.unaccepted:
         s.find(
             capacity.PROTECTED_SUM_DIFFERS,
@@ -67,6 +68,17 @@ def on_materialized(s: SourceState, e: ClaimMaterialized) -> None:
         s.blocks.watch(c)
 
 
+def beyond_object(s: SourceState, c: ClaimState, e: ClaimEvent, pos: Ranges) -> None:
+    """File positions that the object does not have: what is said about them is about no block of the claim."""
+    if c.materialized_seq >= 0 and pos and pos[-1][1] > c.object_blocks:
+        s.find(
+            offload.BLOCK_COPIES_UNCLEAR,
+            c,
+            (c.materialized_seq, e.seq),
+            f"{s.at(e)} names positions {say(pos)} of an object of {c.object_blocks} blocks.",
+        )
+
+
 def on_offloaded(s: SourceState, e: ClaimOffloaded) -> None:
     """The tier says what it can give back; the store jobs named must have put exactly that there."""
     c = claim_of(s, e)
@@ -82,6 +94,7 @@ def on_offloaded(s: SourceState, e: ClaimOffloaded) -> None:
         account_for_loss(s, c, e)
     c.offload_tier = e.tier_to
     retrievable = c.offload_pos = clean(e.retrievable_pos)
+    beyond_object(s, c, e, retrievable)
     if c.protects and c.traits is not None and c.traits.frees_on_offload:
         unprotect(s, c)
     c.count("offloaded")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from residentkv.audit.ranges import clean, intersect, say, subtract, union, within
 from residentkv.audit.rules import coverage, restore
 from residentkv.audit.state import ClaimState, Cycle, SourceState
-from residentkv.audit.steps.copies import read_after_term, recompute_counted
+from residentkv.audit.steps.copies import beyond_object, read_after_term, recompute_counted
 from residentkv.audit.steps.joins import acting, claim_of, generation_differs, take
 from residentkv.audit.steps.losses import account_for_loss
 from residentkv.audit.table import REQUIRE_RESTORE, RESTORE, RESTORED
@@ -27,6 +27,7 @@ def on_restore_required(s: SourceState, e: ClaimRestoreRequired) -> None:
     if c.lost_seq >= 0:
         account_for_loss(s, c, e)
     required = clean(e.required_pos)
+    beyond_object(s, c, e, required)
     cycle = c.cycle = Cycle(c.generation, e.request_id, required, e.seq)
     c.count("restore_required")
     if e.tier_from != c.offload_tier or e.tier_to != c.primary_tier:
@@ -101,6 +102,7 @@ def on_restored(s: SourceState, e: ClaimRestored) -> None:
     if cycle is None:
         cycle = c.cycle = Cycle(c.generation, e.request_id, (), -1)
     back = clean(e.retrievable_pos)
+    beyond_object(s, c, e, back)
     if not _loaded(s, c, cycle, e):
         cycle.restored_seq = e.seq
         cycle.restored_pos = back
@@ -186,6 +188,7 @@ def on_reuse_after_restore(s: SourceState, e: ClaimReusedAfterRestore) -> None:
     c.count("reused_after_restore")
     cycle = c.cycle
     pos = clean(e.reused_pos)
+    beyond_object(s, c, e, pos)
     if c.state != RESTORED or cycle is None or cycle.restored_seq < 0:
         if cycle is not None and cycle.reuse_seq < 0:
             cycle.reuse_seq = e.seq
