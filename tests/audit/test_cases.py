@@ -131,7 +131,7 @@ def test_a_load_that_one_of_two_workers_never_finished_restores_nothing():
 def test_a_failure_may_be_told_before_the_other_worker_is_done():
     """One worker failed; the scheduler acts at once; the other part arrives later."""
     text = (
-        STORED
+        STORED.replace("done 0", "done 0 worker=0 workers_total=2\n    done 0 worker=1 workers_total=2")
         + REQUIRED
         + """
         fail 1 worker=0 workers_total=2

@@ -15,17 +15,22 @@ MAX_DETAILS = 1 << 12
 
 
 class WorkerLedger:
-    """One side's word on finished transfers; `details` are bounded, the sums are complete."""
+    """One side's word on finished transfers; `details` are bounded, the sums are complete.
 
-    __slots__ = ("details", "places", "sums")
+    `workers_total` is how many workers the first transfer said that there are, 0 before it.
+    """
+
+    __slots__ = ("details", "places", "sums", "workers_total")
 
     def __init__(self) -> None:
+        self.workers_total = 0
         self.sums: dict[int, tuple[int, int]] = {}
         self.details: dict[tuple[int, int], Detail] = {}
         self.places: dict[tuple[int, int], tuple[str, int, int]] = {}
 
     def add(self, e: TransferFinished) -> None:
         """Enter one finished transfer."""
+        self.workers_total = self.workers_total or e.workers_total
         worker = e.worker
         key = (e.job_id, worker)
         detail = (e.direction, e.success, e.bytes, e.ok_pos, e.failed_pos, e.request_id, e.owner_scope, e.claim_id)

@@ -75,11 +75,12 @@ FAILURE_POLICY_BROKEN = Rule(
     slug="failure-policy-broken",
     title="What followed a failed restoration is not what the claim was accepted with",
     checks="that failure_policy is `fail` for on_restore_failure refuse, `recompute` for recompute, or `retry`; that "
-    "recompute is followed by demoted or harmed and refuse by no recompute",
+    "recompute is followed by demoted or harmed, refuse by no recompute, and retry by another attempt",
     why="whoever asked for a refusal must not get a slow answer, and the other way round",
     required_order=RECOMPUTE_ORDER,
     contradicts=("restoration_failure_outcome",),
-    inconclusive_when="after a gap in the same (source, epoch)",
+    inconclusive_when="a retry was announced and the tokens were computed again, or after a gap in the same "
+    "(source, epoch)",
     source="spec section 2 (on_restore_failure)",
 )
 RECOMPUTE_WITHOUT_OUTCOME = Rule(

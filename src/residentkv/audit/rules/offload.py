@@ -80,7 +80,7 @@ TRANSFER_DIFFERS = Rule(
     "that it was made for, and its transfers",
     why="a transfer of another claim would count for this one",
     contradicts=("joinability", "offload_identity"),
-    inconclusive_when="after a gap in the same (source, epoch)",
+    inconclusive_when="the number of workers differs between jobs, or after a gap in the same (source, epoch)",
     source="spec section 6",
 )
 TRANSFER_CONTRADICTS_ITSELF = Rule(

@@ -62,7 +62,8 @@ REUSE_WITHOUT_RESTORATION = Rule(
     why="the request read blocks that were not the claim's",
     required_order=RESTORE_ORDER,
     contradicts=("restore_before_reuse",),
-    inconclusive_when=_AFTER_GAP,
+    inconclusive_when="without block events, in a tier that no event about the claim names; or after a gap in the same "
+    "(source, epoch)",
     source="spec sections 6 and 7",
 )
 RECOMPUTE_COUNTED_AS_RESTORE = Rule(

@@ -22,7 +22,8 @@ STALE_WORKER = Rule(
     code="RKV295",
     slug="stale-worker",
     title="A request counts as served by a binding to another worker or to an earlier incarnation of it",
-    checks="worker_id and worker_epoch of `served_by_binding` against the binding",
+    checks="worker_id and worker_epoch of `served_by_binding` against the binding, and that a binding does not go back "
+    "to an earlier epoch of the same worker",
     why="a worker that restarted under the same name has none of the blocks",
     required_order=_ORDER,
     contradicts=("route_binding", "route_outcome"),
@@ -33,11 +34,13 @@ ROUTE_OUTCOME_CONTRADICTS_ITSELF = Rule(
     code="RKV296",
     slug="route-outcome-contradicts-itself",
     title="A route outcome does not fit its own numbers",
-    checks="that `served_by_binding` reused blocks, `lost` and `refused` reused none, and `moved` names another worker",
+    checks="that `served_by_binding` reused as many blocks as the predicate needs, `lost` and `refused` reused none, "
+    "and `moved` names another worker",
     why="the response says that the binding held, or that it did not, and its numbers say the opposite",
     required_order=_ORDER,
     contradicts=("route_outcome", "scoped_outcome"),
-    inconclusive_when=_AFTER_GAP,
+    inconclusive_when="some blocks were reused and too few, or after a gap in the same (source, epoch), because a "
+    "binding may lie in the gap",
     source="spec section 4",
 )
 

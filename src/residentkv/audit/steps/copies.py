@@ -11,6 +11,7 @@ from residentkv.audit.steps.losses import account_for_loss
 from residentkv.audit.table import MATERIALIZE, MATERIALIZED, OFFLOAD, RESTORATION_FAILED, RESTORE_REQUIRED
 from residentkv.claims.predicates import Ranges
 from residentkv.trace.events import ClaimEvent, ClaimMaterialized, ClaimOffloaded, ClaimReused
+from residentkv.trace.published_map import NOT_STATED
 
 MAX_SEARCHED = 4096
 """Open claims among which the owner of a foreign job is looked for, so that a bad trace costs no more than its size."""
@@ -286,6 +287,16 @@ def _readable_there(s: SourceState, c: ClaimState, e: ClaimReused) -> None:
             c,
             (e.seq,),
             f"{s.at(e)} reads positions {say(pos)} in {e.tier}, which promised {say(c.offload_pos)}.",
+        )
+    known = (c.primary_tier, c.offload_tier)
+    if (not c.hashes or c.unseen) and e.tier not in known and NOT_STATED not in (e.tier, *known):
+        s.find(
+            restore.REUSE_WITHOUT_RESTORATION,
+            c,
+            (c.materialized_seq, e.seq),
+            f"{s.at(e)} reads in {e.tier}; the claim is in {' and '.join(filter(None, known))}, by its events.",
+            missing="block_stored",
+            unknown=True,
         )
     if c.hashes and not c.unseen:
         gone = [

@@ -6,7 +6,7 @@ from residentkv.audit.ranges import clean, intersect, say, union
 from residentkv.audit.rules import coverage, failure, restore
 from residentkv.audit.state import ClaimState, RequestState, SourceState
 from residentkv.audit.steps.joins import link, not_joined
-from residentkv.audit.table import DEMOTED, HARMED, IS_OPEN, RESTORED
+from residentkv.audit.table import DEMOTED, EXPIRED, HARMED, IS_OPEN, RELEASED, RESTORED
 from residentkv.trace.events import RequestEvent, RequestInitialized, RequestRecomputed
 
 SERVED = frozenset({"stopped", "stop", "length", "length_capped", "eos", "repetition", "finished"})
@@ -74,7 +74,8 @@ def on_recomputed(s: SourceState, e: RequestRecomputed) -> None:
         return
     pos = clean(e.recomputed_pos)
     if e.claim_id is None:
-        if r.claim is not None:
+        over = r.claim is not None and r.failure is None and r.claim.state in (RELEASED, EXPIRED)
+        if r.claim is not None and not over:
             not_joined(s, r.claim, r, e)
     elif r.key is None or e.claim_id != r.key[1] or e.owner_scope != r.key[0]:
         not_joined(s, None, r, e)
@@ -107,6 +108,15 @@ def _recomputed_claim(
             c,
             (r.failure.failed_seq, e.seq),
             f"{s.at(e)} computes again after the failure at {s.seq(r.failure.failed_seq)}, whose policy is fail.",
+        )
+    elif r.failure is not None and r.failure.policy == "retry" and r.failure is r.cycle:
+        s.find(
+            failure.FAILURE_POLICY_BROKEN,
+            c,
+            (r.failure.failed_seq, e.seq),
+            f"{s.at(e)} computes again; the failure at {s.seq(r.failure.failed_seq)} announced a retry, and none came.",
+            missing="resident_claim_restore_required",
+            unknown=True,
         )
     if not c.ended:
         s.find(

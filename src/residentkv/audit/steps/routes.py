@@ -32,6 +32,14 @@ def on_route_bound(s: SourceState, e: ClaimRouteBound) -> None:
             (c.worker_seq, e.seq),
             f"{s.at(e)}: the claim was bound to {e.worker_id} epoch {e.worker_epoch} at {s.seq(c.worker_seq)}.",
         )
+    elif c.worker is not None and c.worker[0] == e.worker_id and c.worker[1] > e.worker_epoch:
+        s.find(
+            routing.STALE_WORKER,
+            c,
+            (c.worker_seq, e.seq),
+            f"{s.at(e)} binds to {e.worker_id} epoch {e.worker_epoch}; epoch {c.worker[1]} of it was bound at "
+            f"{s.seq(c.worker_seq)}.",
+        )
     c.worker = worker
     c.worker_seq = e.seq
     c.count("bound")
@@ -80,12 +88,17 @@ def on_route_outcome(s: SourceState, e: ClaimRouteOutcome) -> None:
         wrong = f"is {e.outcome} and reused {reused} blocks"
     elif e.outcome == "moved" and here:
         wrong = f"is moved and names the worker of the binding, {bound}"
+    needed = sum(hi - lo for lo, hi in c.needed_pos)
+    too_few = e.outcome == "served_by_binding" and 0 < reused < needed
+    if too_few:
+        wrong = f"reused {reused} blocks of the {needed} that {c.predicate_text} needs"
     if wrong:
         s.find(
             routing.ROUTE_OUTCOME_CONTRADICTS_ITSELF,
             c,
             (c.worker_seq, e.seq),
             f"{s.at(e)}: the request {wrong}.",
+            unknown=too_few,
         )
     if e.outcome == "served_by_binding" and c.materialized_seq < 0:
         s.find(

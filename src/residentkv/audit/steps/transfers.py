@@ -103,7 +103,12 @@ def _begin_load(s: SourceState, e: JobCreated, job: JobState, c: ClaimState | No
     r.loads.append(e.job_id)
     if c is None:
         joined = r.claim
-        if joined is not None and joined.state == RESTORE_REQUIRED and joined.cycle is r.cycle:
+        if (
+            joined is not None
+            and joined.state == RESTORE_REQUIRED
+            and joined.cycle is r.cycle
+            and not (job.pos and r.cycle is not None and not intersect(job.pos, r.cycle.required_pos))
+        ):
             s.find(
                 restore.LOAD_WITHOUT_REQUIREMENT,
                 joined,
@@ -150,6 +155,14 @@ def on_transfer_finished(s: SourceState, e: TransferFinished) -> None:
         _no_open_job(s, e, job)
         return
     s.learned.add(e)
+    if e.workers_total != s.learned.workers_total:
+        s.find(
+            offload.TRANSFER_DIFFERS,
+            job.claim,
+            (job.created_seq, e.seq),
+            f"{s.at(e)} says that there are {e.workers_total} workers; other transfers say {s.learned.workers_total}.",
+            unknown=True,
+        )
     key = job.key
     if (
         e.direction != job.direction
