@@ -250,3 +250,25 @@ def test_an_engine_that_can_accept_nothing_says_why(bench: Bench) -> None:
     """The reason is the same for every claim and reaches the client."""
     bench.book.refuses_all = ("scheduler_missing", "no scheduler class")
     assert decision(bench.arrive("r1", prompt(), claim())) == ("rejected", "scheduler_missing")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        claim("\ud800"),
+        claim(owner="\udfff"),
+        claim(predicate="\ud800"),
+        claim(mode="\ud800"),
+        claim() | {"\ud800": 1},
+        claim() | {"x" * (1 << 25): 1},
+    ],
+    ids=["name", "owner", "predicate", "mode", "field", "long_field"],
+)
+def test_client_cannot_break_the_event_log_or_the_engine(tmp_path: Path, raw: dict[str, Any]) -> None:
+    """Text that no line can carry is rejected as `claim_invalid`; the claims of others are decided as before."""
+    bench = Bench(tmp_path)
+    answer = bench.arrive("r1", prompt(), raw)["resident_claim"]
+    assert (answer["decision"], answer["reason"]) == ("rejected", "claim_invalid")
+    assert len(answer["detail"]) < 1000
+    assert bench.log.failure is None
+    assert bench.arrive("r2", prompt(), claim("other"))["resident_claim"]["decision"] == "accepted"

@@ -10,7 +10,7 @@ import msgspec
 
 from residentkv.claims.arbiter import Verdict
 from residentkv.claims.lifecycle import OPEN
-from residentkv.claims.model import ClaimRequest, bind_claim, decode_claim_request, token_map_digest
+from residentkv.claims.model import MAX_NAME_CHARS, ClaimRequest, bind_claim, decode_claim_request, token_map_digest
 from residentkv.claims.predicates import parse_predicate
 from residentkv.errors import ResidentKVError
 from residentkv.runtimes.vllm.claimbook import ClaimBook, ClaimTrack, TierKey
@@ -18,6 +18,7 @@ from residentkv.trace import events as ev
 
 CLAIM_PARAM = "resident_claim"
 RELEASE_PARAM = "resident_claim_release"
+MAX_DETAIL_CHARS = 500
 
 
 class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,8 +72,8 @@ def take_in(book: ClaimBook, facts: RequestFacts) -> Intake:
     if raw is not None:
         try:
             request = decode_claim_request(raw)
-        except ResidentKVError as e:
-            why = str(e)
+        except (ResidentKVError, UnicodeError) as e:
+            why = _readable(str(e))
     named = _named(raw) if raw is not None else None
     object_blocks = _object_blocks(request, facts)
     token_map = token_map_digest((facts.token_ids or ())[: object_blocks * facts.block_tokens])
@@ -220,7 +221,13 @@ def _named(raw: object) -> tuple[str, str] | None:
     owner_scope, claim_id = raw.get("owner_scope"), raw.get("claim_id")
     if not isinstance(owner_scope, str) or not isinstance(claim_id, str):
         return None
-    return (owner_scope, claim_id) if 0 < len(owner_scope) <= 256 and 0 < len(claim_id) <= 256 else None
+    names = (owner_scope, claim_id)
+    return names if all(0 < len(n) <= MAX_NAME_CHARS and n.isprintable() for n in names) else None
+
+
+def _readable(text: str) -> str:
+    """Cut what quotes a client to what a log and an answer can carry, whatever the client sent."""
+    return text[:MAX_DETAIL_CHARS].encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _reject_raw(
@@ -230,7 +237,7 @@ def _reject_raw(
 
     def word(name: str) -> str:
         value = fields.get(name)
-        return value[:256] if isinstance(value, str) and value else "unreadable"
+        return value[:MAX_NAME_CHARS] if isinstance(value, str) and value and value.isprintable() else "unreadable"
 
     book.log.emit(
         ev.ClaimRejected,
