@@ -317,9 +317,15 @@ def _digest(file: _File, span: LineSpan) -> str:
     return digest_lines(file.lines[span[0] - 1 : span[1]])
 
 
+def _is_blank(file: _File, span: LineSpan) -> bool:
+    return not any(line.strip() for line in file.lines[span[0] - 1 : span[1]])
+
+
 def _compare(anchor: CodeAnchor, file: _File, span: LineSpan) -> Found:
     found, expected = _digest(file, span), anchor.sha256
     lines = render_span(span)
+    if _is_blank(file, span):
+        return Found(AnchorState.CHANGED, f"lines {lines} are blank, expected text")
     if expected is UNSET:
         return Found(AnchorState.CHANGED, f"lines {lines} have no recorded digest", lines, found)
     if found != expected:
@@ -355,7 +361,7 @@ def _search(anchor: CodeAnchor, file: _File, symbols: Mapping[str, Sequence[Line
         first, last = parse_span(anchor.lines)
         height = last - first + 1
         spans |= {(n, n + height - 1) for n in range(1, len(file.lines) - height + 2)}
-    matches = [span for span in sorted(spans) if _digest(file, span) == anchor.sha256]
+    matches = [s for s in sorted(spans) if _digest(file, s) == anchor.sha256 and not _is_blank(file, s)]
     return matches[0] if len(matches) == 1 else None
 
 

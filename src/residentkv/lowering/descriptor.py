@@ -24,6 +24,8 @@ from residentkv.lowering.yamltree import Node, Span, decode_text, parse_yaml
 SHAPE = "RKV152"
 MEANING = "RKV153"
 MAX_EVENTS = 100_000
+MIN_QUOTED_WORDS = 3
+"""Words that a quotation needs; fewer are found in nearly any text, none in every text."""
 
 _KINDS: dict[type[object], tuple[fmt.EvidenceKind, ...]] = {
     fmt.PackageAnchor: (fmt.EvidenceKind.SOURCE, fmt.EvidenceKind.TEST, fmt.EvidenceKind.DOC),
@@ -206,6 +208,9 @@ class _Decoder:
             self._check_code_anchor(name, anchor, node)
         if isinstance(anchor, fmt.TraceAnchor):
             self._check_events(name, anchor, self._at(node, "events"))
+        if isinstance(anchor, fmt.DocumentAnchor) and len(anchor.quote.split()) < MIN_QUOTED_WORDS:
+            message = f"anchor {name}: the quote has fewer than {MIN_QUOTED_WORDS} words, expected a sentence"
+            raise self._error(self._at(node, "quote").span, message, MEANING)
         if isinstance(anchor, fmt.DocumentAnchor) and anchor.sha256 is not msgspec.UNSET:
             found = digest_quote(anchor.quote)
             if found != anchor.sha256:
