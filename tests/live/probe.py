@@ -192,6 +192,23 @@ def look_at_manager() -> dict[str, Any]:
     manager.prepare_store([e], request("own"))
     manager.complete_load([e], context)
     seen["but_not_while_the_block_is_being_read"] = hit(e)
+
+    manager = TierManager(num_chunks=4, enable_events=True)
+    manager.needs_own_store = lambda request_id, key: request_id == "own" and key == a
+    store("r11", a)
+    manager.hold([a])
+    writer, own = request("writer"), request("own")
+    manager.prepare_store([b, c, d], writer)
+    seen["a_store_without_room_costs_nobody_a_copy"] = manager.prepare_store([a, e], own) is None and hit(a)
+    manager.complete_store(manager.take_store("writer"), writer)
+    output = manager.prepare_store([a, e], own)
+    rows = [int(manager._policy.get(k).chunk_id) for k in (a, e)]
+    seen["with_room_it_is_one_store_in_order"] = (
+        output is not None
+        and manager.take_store("own") == output.keys_to_store == [a, e]
+        and [int(row) for row in output.store_spec.block_ids] == rows
+        and len(set(rows)) == 2
+    )
     return seen
 
 

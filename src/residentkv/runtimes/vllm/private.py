@@ -63,8 +63,8 @@ class _Union:
 class TierManager(CPUOffloadingManager):
     """The stock manager of the second tier, able to drop blocks, to fail stores and to hold what claims need.
 
-    Relies on: `_policy`, `_free_chunk`, `_num_evictable_cache_chunks`, `_num_chunks`, `events`; `complete_load` leaving
-    the chunk in place; `complete_store(success=False)` removing chunks that are not ready.
+    Relies on: `_policy`, `_free_chunk`, `_get_load_store_spec`, `_num_evictable_cache_chunks`, `_num_chunks`, `events`;
+    `complete_load` leaving the chunk in place; `complete_store(success=False)` removing chunks that are not ready.
     """
 
     def __init__(self, *, num_chunks: int, enable_events: bool) -> None:
@@ -172,14 +172,30 @@ class TierManager(CPUOffloadingManager):
     def prepare_store(self, keys: Collection[bytes], req_context: ReqContext) -> PrepareStoreOutput | None:
         """Prepare a store; what the request's claim has not stored itself is stored once more, in its name."""
         request_id = req_context.req_id
-        again = self.drop(
-            [key for key in keys if self._idle(key) and self.needs_own_store(request_id, key)], silently=True
-        )
-        output = super().prepare_store(keys, req_context)
-        self._tell_dropped([key for key in again if not self.kept(key)])
+        again = [key for key in keys if self._idle(key) and self.needs_own_store(request_id, key)]
+        output = super().prepare_store([key for key in keys if key not in set(again)], req_context)
+        if output is not None and again:
+            # Dropped only now that the rest has room: their own rows are free then, so nobody's copy is lost for a no.
+            self.drop(again, silently=True)
+            output = self._join(list(keys), output, super().prepare_store(again, req_context))
+            self._tell_dropped([key for key in again if not self.kept(key)])
         if output is not None and output.keys_to_store:
             self._stores.setdefault(request_id, []).append(list(output.keys_to_store))
         return output
+
+    def _join(
+        self, order: list[bytes], first: PrepareStoreOutput, more: PrepareStoreOutput | None
+    ) -> PrepareStoreOutput:
+        """Make one store of two, its blocks in `order`, as the connector lists what it copies from."""
+        if more is None:
+            return first
+        wanted = {*first.keys_to_store, *more.keys_to_store}
+        joined = [key for key in order if key in wanted]
+        return PrepareStoreOutput(
+            keys_to_store=joined,
+            store_spec=self._get_load_store_spec(joined, [self._policy.get(key) for key in joined]),
+            evicted_keys=[*first.evicted_keys, *more.evicted_keys],
+        )
 
     def _idle(self, key: bytes) -> bool:
         chunk = self._policy.get(key)
