@@ -27,7 +27,8 @@ class OpenJob(msgspec.Struct, kw_only=True):
     """A job under way.
 
     `failed`, `reason` and `damaged` sum up the workers; `drop` names copies that must leave the tier because of the
-    result, and `recompute` tells whether the request goes on without this load.
+    result, and `recompute` tells whether the request goes on without this load. `void` is set when the tier was emptied
+    while the job was under way: the engine then takes no note of its end, so it stored nothing and drops nothing.
     """
 
     job_id: int
@@ -44,6 +45,7 @@ class OpenJob(msgspec.Struct, kw_only=True):
     damaged: bool = False
     drop: frozenset[TierKey] = frozenset()
     recompute: bool = False
+    void: bool = False
 
     @property
     def claim_id(self) -> str | None:

@@ -98,6 +98,9 @@ class Residency:
         _, end = track.needed()
         if local_blocks + hit_blocks >= end:
             return Lookup.PROCEED
+        # The engine never looks for the block of a prompt's last token: that it was not found says nothing about it.
+        if covers(self.book.primary_pos(track, end), 0, end):
+            return Lookup.PROCEED
         return self._lost_at_lookup(r, track, local_blocks + hit_blocks, end)
 
     def _lost_at_lookup(self, r: RequestTrack, track: ClaimTrack, have_blocks: int, end: int) -> Lookup:
@@ -194,16 +197,20 @@ class Residency:
             job = self._jobs.get(part.job_id)
             if job is None:
                 continue
-            self.book.log.emit(ev.TransferFinished, **job.take(part))
-            if job.over:
-                del self._jobs[part.job_id]
-                over.append(job)
-                if job.is_load:
-                    r = self._requests[job.request_id]
-                    self._restorations.load_over(r, job)
-                    self._terminate(r)
-                else:
-                    self._store_over(job)
+            with self.book.log.at(self.book.log.now_ns()):
+                self.book.of(job.claim)  # A term that is over ends before the word on the transfer, not after it.
+                self.book.log.emit(ev.TransferFinished, **job.take(part))
+                if job.over:
+                    del self._jobs[part.job_id]
+                    over.append(job)
+                    if job.is_load:
+                        r = self._requests[job.request_id]
+                        self._restorations.load_over(r, job)
+                        self._terminate(r)
+                    else:
+                        self._store_over(job)
+                    if job.void:
+                        job.drop = frozenset()
         return over
 
     def _store_over(self, job: OpenJob) -> None:
@@ -212,7 +219,7 @@ class Residency:
             r.stores.discard(job.job_id)
         if job.failed:
             job.drop = frozenset(job.keys)
-        elif job.claim is not None and job.claim.open:
+        elif job.claim is not None and job.claim.open and not job.void:
             for key in job.keys:
                 job.claim.store_jobs[key] = job.job_id
             self._stored[job.claim] = job.request_id
@@ -268,6 +275,8 @@ class Residency:
     def before_reset(self, *, primary: bool, tier: bool) -> None:
         """The operator empties a tier: claims that would lose by it are demoted first."""
         self.book.expire_due()
+        for job in self._jobs.values():
+            job.void = job.void or tier
         for track in self.book:
             if tier:
                 track.store_jobs.clear()

@@ -38,12 +38,12 @@ class Restorations:
         """Nobody was promised these bytes: all that is told is a number.
 
         The engine's own policy holds, unless the request acts for a claim that asks for recomputation: a load that was
-        no restoration is not to end a request that a failed restoration would not have ended.
+        no restoration is not to end a request that a failed restoration would not have ended. The wish outlives the
+        claim, which may have been released or have expired while the load was under way.
         """
         self._unclaimed_failures += 1
         job.drop = frozenset(key for key, pos in zip(job.keys, job.positions, strict=True) if pos in job.failed)
-        track = self.book.of(r.claim)
-        asked = track is not None and track.claim.on_restore_failure is OnRestoreFailure.RECOMPUTE
+        asked = r.claim is not None and r.claim.claim.on_restore_failure is OnRestoreFailure.RECOMPUTE
         job.recompute = self.engine_recomputes or asked
         self.book.log.emit(ev.GenericCounter, name="unclaimed_load_failures", value=self._unclaimed_failures)
 
