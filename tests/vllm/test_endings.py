@@ -70,3 +70,22 @@ def test_a_transfer_that_ends_after_the_tier_was_emptied_changes_no_copy(bench: 
     late = bench.book.find("tenant", "late")
     assert late is not None
     assert late.store_jobs == {}
+
+
+def test_a_restoration_is_reused_by_its_own_request_only(bench: Bench) -> None:
+    """A request overtaken by the restoration of another one does not report that one as its own."""
+    bench.serve("r1", prompt(), claim())
+    bench.reset_primary()
+    bench.arrive("r2", prompt(), claim())
+    bench.arrive("r3", prompt(), claim())
+    for request_id in ("r2", "r3"):
+        job = bench.schedule(request_id)
+        assert isinstance(job, OpenJob)
+        bench.finish_job(job)
+        if request_id == "r2":
+            bench.tiers.primary.clear()
+    bench.compute("r2")
+    bench.compute("r3")
+    (reuse,) = bench.events("resident_claim_reuse_after_restore")
+    assert getattr(reuse, "request_id", None) == "r3"
+    assert bench.stop().verdict is Verdict.INCONCLUSIVE

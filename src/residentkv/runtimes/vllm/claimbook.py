@@ -51,7 +51,7 @@ class CopyView(Protocol):
 class ClaimTrack:
     """One submission of a claim and what the runtime knows about its object."""
 
-    __slots__ = ("hashes", "keys", "object_blocks", "offload_pos", "record", "store_jobs")
+    __slots__ = ("hashes", "keys", "object_blocks", "offload_pos", "record", "restored_for", "store_jobs")
 
     def __init__(self, record: ClaimRecord, hashes: Sequence[bytes], keys: Sequence[TierKey]) -> None:
         self.record = record
@@ -61,6 +61,8 @@ class ClaimTrack:
         self.store_jobs: dict[TierKey, int] = {}
         """Finished store jobs of this claim by key; a key leaves when its copy does."""
         self.offload_pos: Ranges = ()
+        self.restored_for: str | None = None
+        """Request of the last restoration."""
 
     @property
     def claim(self) -> ResidentClaim:
@@ -293,6 +295,7 @@ class ClaimBook:
     def restored(self, track: ClaimTrack, pos: Ranges, job_id: int, request_id: str) -> None:
         """End a restore cycle well."""
         self.ledger.step(track.record, Step.RESTORE)
+        track.restored_for = request_id
         self._emit(
             ev.ClaimRestored,
             track,

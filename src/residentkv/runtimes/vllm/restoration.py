@@ -118,7 +118,7 @@ class Restorations:
             return
         if serve is Serve.PRIMARY:
             self.book.tell(ev.ClaimReused, track, r.request_id, tier=PRIMARY, reused_pos=read)
-        elif track.record.state is State.RESTORED:
+        elif track.record.state is State.RESTORED and track.restored_for == r.request_id:
             self.book.tell(ev.ClaimReusedAfterRestore, track, r.request_id, reused_pos=read)
 
     def report_recompute(self, r: RequestTrack, before_tokens: int, after_tokens: int) -> None:
