@@ -93,3 +93,33 @@ def test_what_is_computed_after_a_release_needs_no_claim(named: str) -> None:
 def test_what_is_computed_after_a_failure_that_was_told_names_its_claim() -> None:
     """A demotion because of the failure is the claim's own outcome, and so is what follows from it."""
     assert said(edit(RECOMPUTE, "recompute r2 c", "recompute r2")) == (Verdict.VIOLATING, {"RKV224"})
+
+
+@pytest.mark.parametrize(("footprint", "codes"), [(8, set()), (7, {"RKV285"}), (0, {"RKV285"})])
+def test_a_footprint_below_what_the_predicate_needs_is_inconclusive(footprint: int, codes: set[str]) -> None:
+    """A claim that counts for less than it needs makes room in every decision that weighs it."""
+    story = f"""
+    open
+    init r1 c
+    accept c r1 mode=hard_protected footprint={footprint} protected_blocks=0 usable_blocks=16
+    materialize c r1
+    end r1
+    release c
+    close
+    """
+    assert said(story) == (Verdict.INCONCLUSIVE if codes else Verdict.CONFORMING, codes)
+
+
+@pytest.mark.parametrize("told", ["done 1\n    restore c r2 job=1", "fail 1\n    failed c r2 job=1"])
+def test_what_became_of_the_load_of_an_aborted_request_is_no_violation(told: str) -> None:
+    """The load was created and has ended; only the request that it was for is gone."""
+    story = edit(SUCCESS, FROM_RESULT, f"    end r2 aborted\n    {told}\n    release c\n")
+    assert said(story) == (Verdict.INCONCLUSIVE, {"RKV217"})
+
+
+def test_an_aborted_request_whose_load_came_back_first_is_conforming() -> None:
+    """The claim is where it was; the next request may have it restored for itself."""
+    story = edit(
+        SUCCESS, "    reuse c r2\n    end r2\n", "    end r2 aborted\n    init r3 c\n    reuse-here c r3\n    end r3\n"
+    )
+    assert said(story) == (Verdict.CONFORMING, set())

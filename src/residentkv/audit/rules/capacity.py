@@ -61,7 +61,8 @@ PROTECTED_SUM_DIFFERS = Rule(
     code="RKV285",
     slug="protected-sum-differs",
     title="The protected blocks of a decision are not those that the claims hold",
-    checks="protected_blocks of a decision against the footprints of the claims that hold blocks by their events",
+    checks="protected_blocks of a decision against the footprints of the claims that hold blocks by their events, and "
+    "each footprint against what the predicate needs",
     why="either a claim or a decision is missing from the trace",
     inconclusive_when="always when it is found",
     source="spec section 2",

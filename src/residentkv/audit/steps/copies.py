@@ -46,6 +46,14 @@ def on_materialized(s: SourceState, e: ClaimMaterialized) -> None:
         return
     start, count = predicate.needed(e.object_blocks)
     c.needed_pos = ((start, start + count),)
+    if c.footprint_blocks < count and c.traits is not None and c.traits.reserves:
+        s.find(
+            capacity.PROTECTED_SUM_DIFFERS,
+            c,
+            (c.accepted_seq, e.seq),
+            f"{s.at(e)}: {c.predicate_text} needs {count} blocks, and the claim was accepted with a footprint of "
+            f"{c.footprint_blocks}.",
+        )
     if not predicate.holds(retrievable, e.object_blocks):
         s.find(
             offload.MATERIALIZED_BELOW_PREDICATE,

@@ -258,9 +258,7 @@ def _finish(s: SourceState, e: TransferFinished, job: JobState) -> None:
             elif c.ended:
                 del s.jobs[e.job_id]
             else:
-                if c.dead_jobs is None:
-                    c.dead_jobs = []
-                c.dead_jobs.append(e.job_id)
+                _keep(c, job)
         else:
             cycle = c.cycle
             if (
@@ -274,7 +272,10 @@ def _finish(s: SourceState, e: TransferFinished, job: JobState) -> None:
                 cycle.untold = job
                 cycle.job = job
             if job.request_id not in s.requests:
-                del s.jobs[e.job_id]
+                if cycle is not None and cycle.job is job and not c.ended:
+                    _keep(c, job)  # The request was taken back; what became of its load may still be told.
+                else:
+                    del s.jobs[e.job_id]
         if c.ended and not c.open_jobs and not c.open_requests and s.claims.get(c.key) is c:
             collapse(s, c)
         return
@@ -289,6 +290,13 @@ def _finish(s: SourceState, e: TransferFinished, job: JobState) -> None:
         s.unclaimed_failure_seq = e.seq
     if e.request_id not in s.requests:
         del s.jobs[e.job_id]
+
+
+def _keep(c: ClaimState, job: JobState) -> None:
+    """Keep a finished job until its claim collapses."""
+    if c.dead_jobs is None:
+        c.dead_jobs = []
+    c.dead_jobs.append(job.job_id)
 
 
 def _no_open_job(s: SourceState, e: TransferFinished, job: JobState | None) -> None:
