@@ -357,7 +357,7 @@ def _search(anchor: CodeAnchor, file: _File, symbols: Mapping[str, Sequence[Line
     if anchor.sha256 is UNSET:
         return None
     spans = {span for spans in symbols.values() for span in spans}
-    if anchor.lines is not None:
+    if anchor.lines is not None and anchor.symbol is None:  # The text of a symbol in a string is no symbol.
         first, last = parse_span(anchor.lines)
         height = last - first + 1
         spans |= {(n, n + height - 1) for n in range(1, len(file.lines) - height + 2)}

@@ -62,8 +62,8 @@ def render_span(span: LineSpan) -> str:
 def symbol_spans(source: bytes) -> dict[str, list[LineSpan]]:
     """Return for every dotted symbol of a Python file the places where it is bound, decorators included.
 
-    Functions, classes, methods, assignments and annotated fields at module and class level, also inside `if`, `try`,
-    `with`, `for` and `match`. A symbol that is bound more than once (overloads, a property and its setter, a
+    Functions, classes, methods, assignments, annotated fields and targets of `for`, `with` and `del` at module and
+    class level, also inside `if`, `try`, `with`, `for` and `match`. A symbol that is bound more than once (overloads, a property and its setter, a
     fallback after ImportError) has several places: which one counts cannot be told from the text. Imports bind too.
 
     Raises:
@@ -99,8 +99,15 @@ def _bound_names(node: ast.stmt) -> Iterator[str]:
     if isinstance(node, ast.Assign):
         for target in node.targets:
             yield from _target_names(target)
-    elif isinstance(node, ast.AnnAssign | ast.AugAssign):
+    elif isinstance(node, ast.AnnAssign | ast.AugAssign | ast.For | ast.AsyncFor):
         yield from _target_names(node.target)
+    elif isinstance(node, ast.With | ast.AsyncWith):
+        for item in node.items:
+            if item.optional_vars is not None:
+                yield from _target_names(item.optional_vars)
+    elif isinstance(node, ast.Delete):
+        for target in node.targets:
+            yield from _target_names(target)
     elif isinstance(node, ast.Import | ast.ImportFrom):
         for alias in node.names:
             yield alias.asname or alias.name.split(".")[0]

@@ -1,0 +1,34 @@
+"""Symbols that are not what they were, although their text still stands in the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.lowering.site import POOL, Site, build_site
+
+ACCEPT = "@staticmethod\ndef accept(claim):\n    return True\n"
+QUOTED = POOL.replace(ACCEPT, f'TEXT = """\n{ACCEPT}"""\n')
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.setenv("RESIDENTKV_CACHE", str(tmp_path / "cache"))
+    return build_site(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("pool", "code"),
+    [
+        (POOL, 0),
+        (POOL + "\n\nfor accept in (1,):\n    pass\n", 11),
+        (POOL + "\n\nwith open(LIMIT) as accept:\n    pass\n", 11),
+        (POOL + "\n\ndel accept\n", 11),
+        (QUOTED, 11),
+    ],
+)
+def test_a_symbol_that_is_bound_again_or_only_quoted_is_not_verified(pool: str, code: int, site: Site) -> None:
+    """A loop, a with or a del takes the name; a string that holds the text of a function defines none."""
+    site.pool.write_text(pool)
+    assert site.run("check", "--mode", "best_effort") == code
