@@ -63,7 +63,8 @@ def symbol_spans(source: bytes) -> dict[str, list[LineSpan]]:
     """Return for every dotted symbol of a Python file the places where it is bound, decorators included.
 
     Functions, classes, methods, assignments, annotated fields and targets of `for`, `with` and `del` at module and
-    class level, also inside `if`, `try`, `with`, `for` and `match`. A symbol that is bound more than once (overloads, a property and its setter, a
+    class level, also inside `if`, `try`, `with`, `for` and `match`.
+    A symbol that is bound more than once (overloads, a property and its setter, a
     fallback after ImportError) has several places: which one counts cannot be told from the text. Imports bind too.
 
     Raises:
