@@ -209,9 +209,9 @@ def _unproven(s: SourceState, c: ClaimState, e: ClaimOffloaded, job_id: int) -> 
     )
 
 
-def read_after_term(s: SourceState, c: ClaimState, e: ClaimEvent) -> None:
-    """File a read later than the deadline."""
-    if c.deadline_ns is not None:
+def check_read(s: SourceState, c: ClaimState, e: ClaimEvent) -> None:
+    """File a read of the claim after its term, or after a loss that nobody had told."""
+    if c.deadline_ns is not None and e.mono_ns > c.deadline_ns:
         s.find(
             terms.READ_AFTER_TERM,
             c,
@@ -219,6 +219,8 @@ def read_after_term(s: SourceState, c: ClaimState, e: ClaimEvent) -> None:
             f"{s.at(e)} at {e.mono_ns} ns is {e.mono_ns - c.deadline_ns} ns after the deadline of the claim.",
             missing="resident_claim_expired",
         )
+    if c.lost_seq >= 0:
+        account_for_loss(s, c, e)
 
 
 def on_reused(s: SourceState, e: ClaimReused) -> None:
@@ -229,10 +231,7 @@ def on_reused(s: SourceState, e: ClaimReused) -> None:
     if e.generation != c.generation:
         generation_differs(s, c, e, c.generation)
     r = acting(s, c, e)
-    if c.deadline_ns is not None and e.mono_ns > c.deadline_ns:
-        read_after_term(s, c, e)
-    if c.lost_seq >= 0:
-        account_for_loss(s, c, e)
+    check_read(s, c, e)
     c.count("reused")
     c.used_seq = e.seq
     if c.unaccepted:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from residentkv.audit.ranges import clean, intersect, say, subtract, union, within
 from residentkv.audit.rules import coverage, restore
 from residentkv.audit.state import ClaimState, Cycle, SourceState
-from residentkv.audit.steps.copies import beyond_object, read_after_term, recompute_counted
+from residentkv.audit.steps.copies import beyond_object, check_read, recompute_counted
 from residentkv.audit.steps.joins import acting, claim_of, generation_differs, take
-from residentkv.audit.steps.losses import account_for_loss
 from residentkv.audit.table import REQUIRE_RESTORE, RESTORE, RESTORED
 from residentkv.trace.events import ClaimRestored, ClaimRestoreRequired, ClaimReusedAfterRestore
 from residentkv.trace.published_map import NOT_STATED
@@ -22,10 +21,7 @@ def on_restore_required(s: SourceState, e: ClaimRestoreRequired) -> None:
         generation_differs(s, c, e, c.generation)
     r = acting(s, c, e)
     take(s, c, e, REQUIRE_RESTORE)
-    if c.deadline_ns is not None and e.mono_ns > c.deadline_ns:
-        read_after_term(s, c, e)
-    if c.lost_seq >= 0:
-        account_for_loss(s, c, e)
+    check_read(s, c, e)
     required = clean(e.required_pos)
     beyond_object(s, c, e, required)
     cycle = c.cycle = Cycle(c.generation, e.request_id, required, e.seq)
@@ -181,10 +177,7 @@ def on_reuse_after_restore(s: SourceState, e: ClaimReusedAfterRestore) -> None:
     if e.generation != c.generation:
         generation_differs(s, c, e, c.generation)
     r = acting(s, c, e)
-    if c.deadline_ns is not None and e.mono_ns > c.deadline_ns:
-        read_after_term(s, c, e)
-    if c.lost_seq >= 0:
-        account_for_loss(s, c, e)
+    check_read(s, c, e)
     c.count("reused_after_restore")
     cycle = c.cycle
     pos = clean(e.reused_pos)
