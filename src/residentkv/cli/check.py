@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Sequence
 
@@ -15,8 +16,11 @@ from residentkv.lowering.anchors import AnchorVerifier, Scope
 from residentkv.lowering.checking import CheckedRow, Selection, check_row, exit_code_of
 from residentkv.lowering.depth import Depth
 from residentkv.lowering.exhibits import Findings, TraceItem, row_anchors
+from residentkv.lowering.matrix import build_matrix
 from residentkv.lowering.model import Descriptor
-from residentkv.report.documents import check_document, json_text
+from residentkv.report.anchors import anchor_lines
+from residentkv.report.documents import calibration, check_document, json_text
+from residentkv.report.matrix import matrix_lines, wrap_line
 from residentkv.sources.library import select_descriptors
 from residentkv.sources.machine import MachineSources
 
@@ -60,8 +64,12 @@ def check(
     Exit code of one row and of many: 0 only when every row asked for is native_sound or sound_with_adapter; 10 when
     any is rejected; otherwise 11. What --recorded shows never changes the exit code.
 
+    --all without other selection shows the matrix: a line for each primitive and depth, a column for each mode, and
+    what decided each cell. With --explain or --json every row is told.
+
     \b
     Examples:
+      residentkv check --all
       residentkv check --runtime vllm
       residentkv check --runtime vllm --mode offloadable --depth plugin --explain --evidence evidence.json
     """
@@ -82,7 +90,10 @@ def check(
         )
     code = exit_code_of(row.verdict.verdict for row in rows)
     notes += unused_note(traces, rows)
-    write_check(rows, code, notes, as_json=as_json, explain=explain or len(rows) == 1)
+    if everything and not as_json and not explain and not any(s is not None for s in stated):
+        write_matrix(rows, notes)
+    else:
+        write_check(rows, code, notes, as_json=as_json, explain=explain or len(rows) == 1)
     return code
 
 
@@ -118,6 +129,17 @@ def check_rows(
         findings = Findings(anchors=reports, audited=audited, traces=traces)
         checked.extend(check_row(row, descriptor, findings, with_recorded=recorded) for row in rows)
     return checked
+
+
+def write_matrix(rows: Sequence[CheckedRow], notes: Sequence[str]) -> None:
+    """Write the matrix, the anchors that need attention, and what a verdict says to stdout."""
+    for line in matrix_lines(build_matrix(rows)):
+        click.echo(line)
+    for _, group in itertools.groupby(rows, key=lambda r: r.descriptor.sha256):
+        for told in anchor_lines(list(group)):
+            click.echo("\n".join(wrap_line(told)))
+    for told in (*notes, calibration(rows)):
+        click.echo("\n".join(wrap_line(told)))
 
 
 def write_check(rows: Sequence[CheckedRow], code: int, notes: Sequence[str], *, as_json: bool, explain: bool) -> None:

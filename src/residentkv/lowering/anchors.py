@@ -59,7 +59,7 @@ class AnchorState(NamedChoice):
         return self in (AnchorState.UNREADABLE, AnchorState.OUT_OF_VERSION_RANGE)
 
 
-_WORST_FIRST = (
+WORST_FIRST = (
     AnchorState.CHANGED,
     AnchorState.ABSENT,
     AnchorState.UNREADABLE,
@@ -67,6 +67,7 @@ _WORST_FIRST = (
     AnchorState.MOVED,
     AnchorState.VERIFIED,
 )
+"""States in the order in which one of several is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ class AnchorVerifier:
     def verify(self, name: str, anchor: Anchor, scope: Scope) -> AnchorReport:
         """Return the report of one anchor; never raises for what it finds."""
         # Every copy in range must agree: a pristine archive does not excuse an edited installation.
-        return min(self.look(name, anchor, scope), key=lambda r: (_WORST_FIRST.index(r.state), r.place))
+        return min(self.look(name, anchor, scope), key=lambda r: (WORST_FIRST.index(r.state), r.place))
 
     def look(self, name: str, anchor: Anchor, scope: Scope) -> list[AnchorReport]:
         """Return at least one report: one for each copy in range of a package, one for any other anchor."""

@@ -9,6 +9,7 @@ import msgspec
 
 from residentkv.lowering.anchors import AnchorReport
 from residentkv.lowering.checking import CheckedRow
+from residentkv.lowering.matrix import cell_of
 from residentkv.lowering.relation import Exhibit, ObligationResult, RowVerdict
 
 JSON_SCHEMA = "residentkv.check/1"
@@ -36,6 +37,7 @@ def check_document(rows: Sequence[CheckedRow], exit_code: int, notes: Sequence[s
 def _row_document(checked: CheckedRow) -> dict[str, Any]:
     row, descriptor = checked.row, checked.descriptor
     recorded = None
+    cell = cell_of(checked)
     if checked.recorded is not None:
         recorded = {**_verdict_document(checked.recorded), "is_verified": False, "from": list(checked.recorded_on)}
     return {
@@ -48,6 +50,8 @@ def _row_document(checked: CheckedRow) -> dict[str, Any]:
         "why": [note.why for note in row.notes if note.why],
         "where": [str(note.where) for note in row.notes],
         **_verdict_document(checked.verdict),
+        "decided_by": None if cell.obstacle is None else str(cell.obstacle),
+        "anchors_state": cell.anchors_state,
         "anchors": [report_document(checked.anchors[name]) for name in sorted(checked.anchors)],
         "recorded": recorded,
     }

@@ -5,23 +5,21 @@ from __future__ import annotations
 import io
 import itertools
 import textwrap
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from residentkv.lowering.anchors import AnchorState
 from residentkv.lowering.checking import CheckedRow
-from residentkv.lowering.relation import Exhibit, Status, Verdict
+from residentkv.lowering.matrix import find_obstacle
+from residentkv.lowering.relation import Exhibit, Verdict
+from residentkv.report.anchors import anchor_lines
 from residentkv.report.documents import calibration, name_of
 from residentkv.report.plain import escape_controls
 
-ANCHOR_CODE = "RKV154"
 LEGEND = "x contradicted, ? not verified, - missing"
-_MARKS = {Status.CONTRADICTED: "x", Status.UNKNOWN: "?", Status.MISSING: "-"}
 PLAIN_COLUMNS = 80
 _STYLES = {
     Verdict.NATIVE_SOUND: "bold green",
@@ -60,7 +58,7 @@ def _print_check(console: Console, rows: Sequence[CheckedRow], explain: bool, no
                 for line in explain_row(row):
                     _print_line(console, line)
                 console.print()
-        for line in _anchor_lines(part):
+        for line in anchor_lines(part):
             _print_line(console, line)
     if len(rows) > 1:
         console.print(Text(LEGEND, style="dim"))
@@ -126,32 +124,8 @@ def _print_table(console: Console, rows: Sequence[CheckedRow]) -> None:
 
 def _decided_by(checked: CheckedRow) -> str:
     """Return the anchor or obligation that decided, marked as the legend says."""
-    verdict = checked.verdict
-    if verdict.verdict is not Verdict.REJECTED:
-        for problem in (*verdict.basis_problems, *verdict.related_problems):
-            return escape_controls(f"? anchor {problem.label} {problem.state.replace('_', ' ')}")
-    worst = [Status.CONTRADICTED] if verdict.verdict is Verdict.REJECTED else [Status.UNKNOWN, Status.MISSING]
-    for status in worst:
-        for result in verdict.obligations:
-            if result.status is status:
-                return f"{_MARKS[status]} {result.obligation}"
-    return ""
-
-
-def _anchor_lines(rows: Iterable[CheckedRow]) -> Iterator[str]:
-    """Yield one line for each anchor that is not plainly verified; those that nobody could reach are told once."""
-    reports = {name: (row.descriptor, report) for row in rows for name, report in row.anchors.items()}
-    unreached: Counter[str] = Counter()
-    for name, (descriptor, report) in sorted(reports.items()):
-        if report.state.is_unreached:
-            unreached[f"{report.state.replace('_', ' ')}: {report.sentence}"] += 1
-        elif report.state is not AnchorState.VERIFIED:
-            code = "warning:" if report.state.is_verified else ANCHOR_CODE
-            hint = "; run 'residentkv anchors diff'" if report.state is AnchorState.CHANGED else ""
-            place = descriptor.anchor_places[name]
-            yield f"{place}: {code} anchor {name} {report.state}: {report.target}: {report.sentence}{hint}"
-    for sentence, count in unreached.items():
-        yield f"{count} anchor{'s' if count > 1 else ''} {sentence}"
+    obstacle = find_obstacle(checked.verdict)
+    return "" if obstacle is None else escape_controls(str(obstacle))
 
 
 def _source(exhibit: Exhibit) -> str:
