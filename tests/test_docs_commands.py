@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "BENCHMARKS.md", *ROOT.glob("docs/**/*.md")])
 
 _INLINE = re.compile(r"`(residentkv [a-z][^`]*)`")
-_LINE = re.compile(r"^ *(residentkv (?:anchors|audit|check|demo|litmus|reference|schema|suite|witness)\b[^`]*)$")
+_LINE = re.compile(r"^ *(residentkv (?:anchors|audit|check|demo|litmus|reference|schema|study|suite|witness)\b[^`]*)$")
 
 RUN: dict[str, int] = {
     "residentkv check --runtime vllm": 11,
@@ -46,6 +46,7 @@ REFERENCES = {
     "residentkv anchors fetch",
     "residentkv audit",
     "residentkv check",
+    "residentkv study",
     "residentkv witness",
 }
 """A command named in a sentence, without what it would need to run."""
@@ -125,7 +126,7 @@ def test_documented_commands_do_what_they_say(
 def test_a_judging_command_says_its_exit_codes() -> None:
     """Whoever scripts a command that judges finds in its help what each exit code means, and how it is called."""
     texts = help_texts(residentkv, "residentkv")
-    for name in ("anchors diff", "anchors verify", "audit", "check", "demo", "litmus", "suite", "witness"):
+    for name in ("anchors diff", "anchors verify", "audit", "check", "demo", "litmus", "study", "suite", "witness"):
         assert "Exit code" in texts[f"residentkv {name} --help"], name
     assert len(texts) > 12
 

@@ -19,6 +19,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("residentkv.cli.demo:demo", "Everything once on the reference runtime, from descriptors to verdicts."),
     "litmus": ("residentkv.cli.litmus:litmus", "Measure the capacity and materialization litmus on a runtime."),
     "reference": ("residentkv.cli.reference:reference", "Run the reference runtime and write its traces."),
+    "study": ("residentkv.cli.study:study", "Put questions to a real runtime and audit what it did."),
     "suite": ("residentkv.cli.suite:suite", "Run the bad lowerings, and mutants of everything positive."),
     "witness": ("residentkv.cli.witness:witness", "Run scenarios on a real vLLM and judge their traces."),
     "schema": ("residentkv.cli.schema:schema", "Print the JSON Schema of a file format."),
