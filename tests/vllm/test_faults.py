@@ -83,3 +83,28 @@ def test_a_plan_that_cannot_be_read_is_an_error(text: bytes) -> None:
     """A test that injects nothing by mistake would prove nothing."""
     with pytest.raises(InputError, match="fault plan"):
         decode_plan(text)
+
+
+def test_an_unreadable_plan_is_one_error_in_the_log_and_is_known_until_it_is_mended(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The engine reads the plan once a step: it must not end by it, nor take a broken plan for an empty one."""
+    path = tmp_path / "plan.json"
+    made = injector(tmp_path, Fault(action="fail_load"))
+    path.write_bytes(b'{"faults": [{"action": "explode"}]}')
+    for _ in range(3):
+        made.refresh()
+    assert made.unreadable is not None and "not a fault plan" in made.unreadable
+    assert strike(made) is None
+    assert [r.levelname for r in caplog.records] == ["ERROR"]
+    assert str(path) in caplog.text and "no claim is accepted" in caplog.text
+    path.unlink()
+    path.mkdir()
+    made.refresh()
+    assert made.unreadable is not None and "plan.json" in made.unreadable
+    path.rmdir()
+    made.refresh()
+    assert made.unreadable is None
+    write_plan(path, FaultPlan(faults=(Fault(action="fail_load"),), serial=2))
+    made.refresh()
+    assert strike(made) == POSITIONS

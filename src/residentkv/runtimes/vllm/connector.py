@@ -15,13 +15,14 @@ from residentkv.runtimes.vllm.active import Lookup
 from residentkv.runtimes.vllm.claimbook import ClaimBook
 from residentkv.runtimes.vllm.control import Control
 from residentkv.runtimes.vllm.eventlog import EventLog
-from residentkv.runtimes.vllm.faults import FaultInjector
+from residentkv.runtimes.vllm.faults import UNREADABLE, FaultInjector
 from residentkv.runtimes.vllm.identity import EngineIdentity, block_keys
 from residentkv.runtimes.vllm.intake import CLAIM_PARAM, RequestFacts
 from residentkv.runtimes.vllm.jobs import JobPart, OpenJob
 from residentkv.runtimes.vllm.options import decode_options
 from residentkv.runtimes.vllm.private import ResidentConnectorWorker, TierManager
 from residentkv.runtimes.vllm.residency import Residency
+from residentkv.runtimes.vllm.tracepath import TraceLock, path_of_engine, source_of_engine
 from residentkv.runtimes.vllm.transfers import JobNote, JobResult, ResidentConnectorMetadata
 from residentkv.runtimes.vllm.worker import CHECKSUM_MISMATCH
 
@@ -68,9 +69,15 @@ class ResidentOffloadingConnector(OffloadingConnector):
 
     def _begin(self, vllm_config: Any, kv_cache_config: Any, options: Any, version: str) -> None:
         """Set up the scheduler's side."""
-        self._log = EventLog(runtime_version=versions.release_of(version), epoch=options.epoch)
+        engine = int(vllm_config.parallel_config.data_parallel_index)
+        self._log = EventLog(
+            runtime_version=versions.release_of(version), epoch=options.epoch, source=source_of_engine(engine)
+        )
+        self._trace_lock: TraceLock | None = None
         if options.trace_path is not None:
-            self._log.open(options.trace_path, options.run_id)
+            path = path_of_engine(options.trace_path, engine)
+            self._trace_lock = TraceLock(path)
+            self._log.open(path, options.run_id)
         self._silent: set[str] = set()
         self._replies: dict[str, dict[str, Any]] = {}
         self._requests: dict[str, Any] = {}
@@ -118,10 +125,15 @@ class ResidentOffloadingConnector(OffloadingConnector):
         """Once a step, before anything is scheduled: terms end, faults of the tier's index strike."""
         if self.residency is None:
             return
-        self.residency.book.expire_due()
+        book = self.residency.book
+        book.expire_due()
         self._faults.refresh()
+        if self._faults.unreadable is not None and book.refuses_all is None:
+            book.refuses_all = (UNREADABLE, self._faults.unreadable)
+        elif self._faults.unreadable is None and book.refuses_all is not None and book.refuses_all[0] == UNREADABLE:
+            book.refuses_all = None
         for fault in self._faults.take("lose"):
-            for track in self.residency.book:
+            for track in book:
                 if fault.claim_id in (None, track.claim.claim_id):
                     spans = fault.positions or ((0, track.object_blocks),)
                     self._manager.drop([k for lo, hi in spans for k in track.keys[lo:hi]], silently=True)
@@ -309,6 +321,8 @@ class ResidentOffloadingConnector(OffloadingConnector):
         if self.residency is not None:
             self.residency.release_all("engine:shutdown", "shutdown")
             self._log.close("shutdown")
+            if self._trace_lock is not None:
+                self._trace_lock.release()
         super().shutdown()
 
     # --- the stock interface, worker side ---

@@ -28,7 +28,8 @@ class EventLog:
     A decision that depends on the time and the event that tells it share one instant: see `at`.
     """
 
-    def __init__(self, *, runtime_version: str, epoch: int = 0) -> None:
+    def __init__(self, *, runtime_version: str, epoch: int = 0, source: str = SOURCE) -> None:
+        self.source = source
         self.failure: str | None = None
         self._runtime_version = runtime_version
         self._epoch = epoch
@@ -61,7 +62,7 @@ class EventLog:
             OSError: the file cannot be opened.
         """
         self.close("rotated")
-        self._writer = TraceWriter(path, source=SOURCE, run_id=run_id, epoch=self._epoch, mono_ns=self.now_ns)
+        self._writer = TraceWriter(path, source=self.source, run_id=run_id, epoch=self._epoch, mono_ns=self.now_ns)
         self._epoch += 1
         self.emit(
             TraceOpened,

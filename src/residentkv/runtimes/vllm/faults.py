@@ -7,6 +7,7 @@ changes, and its counters begin anew.
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,11 @@ from typing import Literal
 import msgspec
 
 from residentkv.errors import InputError
+
+logger = logging.getLogger("vllm.residentkv")
+
+UNREADABLE = "fault_plan_unreadable"
+"""Reason of whatever is refused because nobody knows which faults are meant to strike."""
 
 Action = Literal["fail_load", "fail_store", "corrupt", "zero_tier", "zero", "lose", "delay_load", "delay_store"]
 """What is done.
@@ -76,37 +82,46 @@ def write_plan(path: Path, plan: FaultPlan) -> None:
 
 
 class FaultInjector:
-    """Answers which fault strikes now, for one process; not safe for several threads at a time."""
+    """Answers which fault strikes now, for one process; not safe for several threads at a time.
+
+    `unreadable` says why the plan cannot be read, if so: then nobody knows what was meant to strike. The engine goes
+    on, but the tier fails every transfer and no claim is accepted, so that nothing passes for having been tested.
+    """
 
     def __init__(self, path: str | None, worker: int | None = None) -> None:
+        self.unreadable: str | None = None
         self._path = path
         self._worker = worker
-        self._stamp: tuple[int, int, int] | None = None
+        self._stamp: tuple[int, ...] | None = None
         self._plan = FaultPlan()
         self._seen: list[int] = []
         self._struck: list[int] = []
 
     def refresh(self) -> None:
-        """Read the plan again when the file changed.
-
-        Raises:
-            InputError: the file is not a plan.
-        """
+        """Read the plan again when the file changed; one that cannot be read is one error in the log a change."""
         if self._path is None:
             return
         try:
             stat = os.stat(self._path)  # noqa: PTH116 (once a step, on the hot path)
+            stamp: tuple[int, ...] | None = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
         except FileNotFoundError:
-            stamp, data = None, b"{}"
-        else:
-            stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
-            if stamp == self._stamp:
-                return
-            data = Path(self._path).read_bytes()
+            stamp = None
+        except OSError as e:
+            stamp = (e.errno or 0,)
         if stamp == self._stamp:
             return
-        self._plan = decode_plan(data, self._path)
         self._stamp = stamp
+        self._plan, self.unreadable = FaultPlan(), None
+        if stamp is not None:
+            try:
+                self._plan = decode_plan(Path(self._path).read_bytes(), self._path)
+            except (InputError, OSError) as e:
+                self.unreadable = str(e)
+                logger.error(
+                    "residentkv: %s; until the plan is mended or removed, every transfer of the second tier fails and "
+                    "no claim is accepted",
+                    e,
+                )
         self._seen = [0] * len(self._plan.faults)
         self._struck = [0] * len(self._plan.faults)
 

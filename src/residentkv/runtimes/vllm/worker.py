@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from vllm.v1.kv_offload.base import GPULoadStoreSpec, LoadStoreSpec, OffloadingWorker, TransferResult
 from vllm.v1.kv_offload.cpu.common import CPULoadStoreSpec
 
-from residentkv.runtimes.vllm.faults import Action, Fault, FaultInjector
+from residentkv.runtimes.vllm.faults import UNREADABLE, Action, Fault, FaultInjector
 from residentkv.runtimes.vllm.tier import MmapTier
 from residentkv.runtimes.vllm.transfers import JobNote, JobResult
 
@@ -165,6 +165,8 @@ class TierWorker(OffloadingWorker):
         reason = ""
         with self._faults_lock:
             self._faults.refresh()
+            if self._faults.unreadable is not None:
+                return frozenset(note.positions), UNREADABLE
             late = self._strikes("delay_load" if job.is_load else "delay_store", note)
             if late is not None:
                 delay_s = late[0].delay_s
