@@ -25,7 +25,7 @@ TINY: dict[str, Any] = {"load_format": "dummy", "skip_tokenizer_init": True, "bl
 class Engine:
     """One in-process engine; `ask` serves one request after another and returns what was answered."""
 
-    def __init__(self, out: Path, model: str, *, scheduler: bool = True, **more: Any) -> None:
+    def __init__(self, out: Path, model: str, *, scheduler: Any = "of the plugin", **more: Any) -> None:
         from vllm import LLM
 
         self.out = out
@@ -37,8 +37,10 @@ class Engine:
             load_failure_policy=more.pop("policy", "fail"),
             options=options | {"control": True, "tier_dir": str(out)} | more.pop("options", {}),
         )
-        if not scheduler:
+        if scheduler is None:
             del settings["scheduler_cls"]
+        elif scheduler != "of the plugin":
+            settings["scheduler_cls"] = scheduler
         self.llm = LLM(
             model,
             block_size=PAGE_TOKENS,
@@ -84,9 +86,14 @@ class Engine:
                 return
         raise RuntimeError("transfers are still under way")
 
-    def reset(self) -> None:
-        """Empty vLLM's own prefix cache."""
-        if not self.llm.reset_prefix_cache():
+    def rotate(self, name: str) -> None:
+        """Release every claim and go on in another log."""
+        ask = {"op": "rotate", "trace_path": str(self.out / name), "run_id": self.out.name}
+        self.ask(([5, 6, 7], {"residentkv_control": ask}))
+
+    def reset(self, *, everything: bool = False) -> None:
+        """Empty vLLM's own prefix cache, and the second tier with it if asked."""
+        if not self.llm.reset_prefix_cache(reset_connector=everything):
             raise RuntimeError("the prefix cache was not reset")
 
     def faults(self, *faults: Fault) -> None:
@@ -104,9 +111,9 @@ def prompt(seed: int, blocks: int = 8) -> list[int]:
     return [1000 + (seed * 7919 + i * 104_729) % 30_000 for i in range(blocks * PAGE_TOKENS + 1)]
 
 
-def tiny_prompt() -> list[int]:
+def tiny_prompt(seed: int = 3) -> list[int]:
     """Return a prompt of eight full blocks and one token more, in the vocabulary of the tiny model."""
-    return [3 + (i * 37) % 900 for i in range(8 * PAGE_TOKENS + 1)]
+    return [seed + (i * 37) % 900 for i in range(8 * PAGE_TOKENS + 1)]
 
 
 def claim(name: str, blocks: int = 8, **changes: Any) -> dict[str, Any]:
@@ -261,7 +268,7 @@ def probe_parts(out: Path, model: str) -> dict[str, Any]:
 
 def probe_scheduler_missing(out: Path, model: str) -> dict[str, Any]:
     """The connector without the scheduler class: outcomes could not be enforced."""
-    engine = Engine(out, model, scheduler=False, **TINY)
+    engine = Engine(out, model, scheduler=None, **TINY)
     asked = engine.ask((tiny_prompt(), claim("a")))[0]
     engine.stop()
     return {"asked": asked}
@@ -324,7 +331,12 @@ def probe_processes(out: Path, model: str) -> dict[str, Any]:
 
 
 def probe_ranks(out: Path, model: str) -> dict[str, Any]:
-    """Two workers, a tiny model of random weights; once the load of one rank fails."""
+    """Two workers, a tiny model of random weights; once the load of one rank fails.
+
+    Afterwards the same failure with the rule broken: the scheduler side takes the first rank's word for all.
+    """
+    from residentkv.runtimes.vllm.jobs import OpenJob
+
     engine = Engine(out, model, tensor_parallel_size=2, **TINY)
     tokens = tiny_prompt()
     seen: dict[str, Any] = {"resident": engine.ask((tokens, claim("a")))[0]}
@@ -334,11 +346,100 @@ def probe_ranks(out: Path, model: str) -> dict[str, Any]:
     engine.settle()
     engine.reset()
     engine.faults(Fault(action="fail_load", worker=1, last_blocks=2))
-    seen["failed"] = engine.ask((tokens, claim("a")))[0]
+    seen["failed"] = engine.ask((tokens, claim("a")), (tiny_prompt(5), None))
     engine.faults()
     engine.settle()
     engine.reset()
     seen["later"] = engine.ask((tokens, claim("a")))[0]
+    engine.settle()
+
+    engine.rotate("trusting.jsonl")
+    engine.reset(everything=True)
+    engine.ask((tokens, claim("b")))
+    engine.settle()
+    engine.reset()
+    engine.faults(Fault(action="fail_load", worker=1, last_blocks=2))
+    OpenJob.over = property(lambda job: bool(job.workers))  # type: ignore[assignment, method-assign]
+    seen["trusting"] = engine.ask((tokens, claim("b")))[0]
+    engine.faults()
+    engine.settle()
+    engine.rotate("rest.jsonl")
+    engine.stop()
+    return seen
+
+
+def probe_overlapping(out: Path, model: str) -> dict[str, Any]:
+    """The scheduler class for overlapping steps, in vLLM's own loop for them: each step is scheduled one ahead.
+
+    vLLM turns that loop off on a CPU. Here it is turned on; the model is run at once, so that only the scheduler's
+    view runs ahead, which is what the mixin has to stand.
+    """
+    from collections import deque
+
+    from residentkv.runtimes.vllm.scheduler import ResidentAsyncScheduler
+
+    engine = Engine(out, model, scheduler=ResidentAsyncScheduler, max_num_batched_tokens=128, **TINY)
+    tokens = tiny_prompt()
+    seen: dict[str, Any] = {"plain": engine.ask((tokens, None))[0]}
+    engine.settle()
+    engine.reset(everything=True)
+
+    core = engine.llm.llm_engine.engine_core.engine_core
+    core.batch_queue_size, core.batch_queue = 2, deque(maxlen=2)
+    core.step_fn = core.step_with_batch_queue
+    scheduler = core.scheduler
+    ahead: list[int] = []
+    progress: list[tuple[int, str]] = []
+    done: dict[str, int] = {}
+    take_in = scheduler.update_from_output
+
+    def update_from_output(scheduler_output: Any, output: Any) -> Any:
+        ahead.append(1 + len(core.batch_queue))
+        result = take_in(scheduler_output, output)
+        for request_id, scheduled in scheduler_output.num_scheduled_tokens.items():
+            done[request_id] = done.get(request_id, 0) + scheduled
+            for state in scheduler.connector.residency.states():
+                progress.append((done[request_id], state["state"]))
+        return result
+
+    scheduler.update_from_output = update_from_output
+    seen["resident"] = engine.ask((tokens, claim("a")))[0]
+    scheduler.update_from_output = take_in
+    seen["ahead"], seen["progress"] = max(ahead), progress
+    engine.settle()
+    engine.reset()
+    seen["reuse"] = engine.ask((tokens, claim("a")), (tiny_prompt(5), None))
+    engine.settle()
+    engine.reset()
+    engine.faults(Fault(action="fail_load", claim_id="a"))
+    seen["failed"] = engine.ask((tokens, claim("a")), (tiny_prompt(7), None))
+    engine.faults()
+    engine.settle()
+    engine.reset()
+    seen["later"] = engine.ask((tokens, claim("a")))[0]
+    engine.settle()
+    engine.stop()
+    return seen
+
+
+def probe_engines(out: Path, model: str) -> dict[str, Any]:
+    """A second engine with the log of the first one; and a fault plan that is none."""
+    engine = Engine(out, model, **TINY)
+    seen: dict[str, Any] = {"second": None}
+    try:
+        Engine(out, model, **TINY)
+    except Exception as e:
+        seen["second"] = f"{type(e).__name__}: {e}"
+    tokens = tiny_prompt()
+    seen["resident"] = engine.ask((tokens, claim("a")))[0]
+    engine.settle()
+    engine.reset()
+    engine.plan.write_text('{"faults": [{"action": "explode"}]}')
+    seen["broken_plan"] = engine.ask((tokens, claim("a")))[0]
+    seen["new_claim"] = engine.ask((tiny_prompt(5), claim("n")))[0]
+    engine.faults()
+    engine.settle()
+    seen["mended"] = engine.ask((tokens, claim("a")))[0]
     engine.settle()
     engine.stop()
     return seen

@@ -14,7 +14,7 @@ import pytest
 
 from residentkv.audit.api import audit_file
 from residentkv.audit.model import AuditReport, Verdict
-from residentkv.trace.events import Event, JobCreated, TransferFinished
+from residentkv.trace.events import ClaimRestored, Event, JobCreated, SchedulerRequestRefused, TransferFinished
 from residentkv.trace.reader import read_trace
 from residentkv.witness.driver import prepare_model
 from residentkv.witness.environment import run_in_runtime
@@ -116,7 +116,7 @@ def test_the_tier_gives_bytes_back_and_finds_damage(probe: Probe) -> None:
 
 
 def test_the_mixin_precedes_both_stock_schedulers(probe: Probe) -> None:
-    """Steps that overlap need the other stock class; only a GPU can exercise it, the order is the same."""
+    """Steps that overlap need the other stock class; the order is the same."""
     seen = probe("parts")["schedulers"]
     assert seen["plain"] == ["ResidentSchedulerMixin", "Scheduler"]
     assert seen["overlapping"] == ["ResidentSchedulerMixin", "AsyncScheduler", "Scheduler"]
@@ -202,14 +202,97 @@ def test_claims_work_when_the_engine_has_a_process_of_its_own(probe: Probe) -> N
     conforming(seen)
 
 
+RANKS = {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+
+
 def test_a_claim_is_restored_only_when_every_rank_restored_it(probe: Probe, tiny_model: str) -> None:
-    """Two workers: one rank that fails is a failed restoration, although the other one has its bytes."""
-    seen = probe("ranks", tiny_model, VLLM_ENABLE_V1_MULTIPROCESSING="1", VLLM_CPU_OMP_THREADS_BIND="nobind")
-    assert seen["reuse"]["tokens"] == seen["resident"]["tokens"]
-    assert seen["failed"]["finish"] == "error"
-    assert seen["later"]["tokens"] == seen["resident"]["tokens"]
-    loads = [e for e in seen.events() if isinstance(e, TransferFinished) and e.direction == "load"]
-    assert {e.worker for e in loads} == {0, 1}
-    failed = [e for e in loads if e.job_id == next(x.job_id for x in loads if not x.success)]
-    assert sorted((e.worker, e.success) for e in failed) == [(0, True), (1, False)]
+    """Two workers: their parts are joined by job id, and the claim is restored after the last of them."""
+    seen = probe("ranks", tiny_model, **RANKS)
+    assert seen["reuse"]["tokens"] == seen["later"]["tokens"] == seen["resident"]["tokens"]
+    events = seen.events()
+    jobs = {e.job_id for e in events if isinstance(e, JobCreated)}
+    parts: dict[int, list[TransferFinished]] = {}
+    for e in events:
+        if isinstance(e, TransferFinished):
+            parts.setdefault(e.job_id, []).append(e)
+    assert set(parts) == jobs
+    assert all(sorted((e.worker, e.workers_total) for e in of) == [(0, 2), (1, 2)] for of in parts.values())
+    restored = [e for e in events if isinstance(e, ClaimRestored)]
+    assert len(restored) == 2
+    for e in restored:
+        assert e.job_id is not None
+        assert [(p.success, p.seq < e.seq) for p in parts[e.job_id]] == [(True, True)] * 2
     conforming(seen)
+
+
+def test_one_rank_that_fails_is_a_refusal_in_order_that_names_the_claim(probe: Probe, tiny_model: str) -> None:
+    """The other rank has its bytes and counts for nothing; the request beside it is served."""
+    seen = probe("ranks", tiny_model, **RANKS)
+    refused, beside = seen["failed"]
+    assert (refused["finish"], beside["finish"]) == ("error", "length")
+    request_id = refused["answer"]["request_id"]
+    told = [e for e in seen.events() if getattr(e, "request_id", None) == request_id]
+    parts = [e for e in told if isinstance(e, TransferFinished)]
+    assert sorted((e.worker, e.success, e.failed_pos) for e in parts) == [(0, True, ()), (1, False, ((6, 8),))]
+    assert [str(e.__struct_config__.tag) for e in told][-6:] == [
+        "offload_worker_transfer_finished",
+        "offload_worker_transfer_finished",
+        "resident_claim_restoration_failed",
+        "scheduler_resident_claim_restoration_failed",
+        "scheduler_active_request_refused",
+        "active_request_terminated",
+    ]
+    assert {getattr(e, "job_id", None) for e in told[-6:-2]} == {parts[0].job_id}
+    (refusal,) = (e for e in told if isinstance(e, SchedulerRequestRefused))
+    assert (refusal.outcome_claim_id, refusal.blocking_claim_ids) == ("a", ("a",))
+
+
+def test_a_scheduler_that_trusts_one_rank_is_found_out(probe: Probe, tiny_model: str) -> None:
+    """The negative control, live: the same failure with the rule broken makes the audit red, for this reason."""
+    seen = probe("ranks", tiny_model, **RANKS)
+    assert seen["trusting"]["finish"] == "error"
+    report = audit_file(seen.folder / "trusting.jsonl")
+    assert report.verdict is Verdict.VIOLATING
+    assert "RKV255" in {f.code for f in report.all_findings()}
+
+
+def test_the_mixin_over_the_overlapping_scheduler_tells_what_was_computed(probe: Probe, tiny_model: str) -> None:
+    """Scheduling runs one step ahead of the model; claims are told by what the model has done.
+
+    The answers equal those of steps that do not overlap, and a failed load is refused by name.
+    """
+    seen = probe("overlapping", tiny_model)
+    assert seen["ahead"] == 2
+    early = {state for tokens, state in seen["progress"] if tokens < 256}
+    late = {state for tokens, state in seen["progress"] if tokens > 256}
+    assert early == {"accepted"}
+    assert late <= {"materialized", "offloaded"} and late
+    for name in ("resident", "later"):
+        assert seen[name]["tokens"] == seen["plain"]["tokens"], name
+    assert seen["reuse"][0]["tokens"] == seen["plain"]["tokens"]
+    refused, beside = seen["failed"]
+    assert (refused["finish"], beside["finish"]) == ("error", "length")
+    assert refused["answer"]["resident_claim_refusal"]["claim_id"] == "a"
+    names = seen.names()
+    assert names.count("resident_claim_restored") == names.count("resident_claim_reuse_after_restore") == 2
+    conforming(seen)
+
+
+def test_two_engines_never_write_one_log(probe: Probe, tiny_model: str) -> None:
+    """The second one is refused at start, by name; the first one goes on and its log is whole."""
+    seen = probe("engines", tiny_model, VLLM_ENABLE_V1_MULTIPROCESSING="1")
+    assert seen["second"] is not None
+    assert f"trace_path: another engine is writing {seen.trace}" in (seen.folder / "log.txt").read_text()
+    conforming(seen)
+
+
+def test_a_broken_fault_plan_is_one_error_and_nothing_passes_by_it(probe: Probe, tiny_model: str) -> None:
+    """The engine lives; until the plan is mended, loads fail, claims are refused for it, and none is accepted."""
+    seen = probe("engines", tiny_model, VLLM_ENABLE_V1_MULTIPROCESSING="1")
+    assert seen["broken_plan"]["finish"] == "error"
+    assert seen["broken_plan"]["answer"]["resident_claim_refusal"]["reason"] == "restoration_failed"
+    assert seen["new_claim"]["finish"] == "length"
+    assert seen["new_claim"]["answer"]["resident_claim"]["reason"] == "fault_plan_unreadable"
+    assert seen["mended"]["tokens"] == seen["resident"]["tokens"]
+    lines = [line for line in (seen.folder / "log.txt").read_text().splitlines() if "not a fault plan" in line]
+    assert len(lines) == 2, "one line of the scheduler's side, one of the worker's"

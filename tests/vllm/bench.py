@@ -67,8 +67,11 @@ class Tiers:
 class Bench:
     """One engine incarnation."""
 
-    def __init__(self, folder: Path, *, rows: int = 64, usable: int = 96, attempts: int = 1, **options: Any) -> None:
+    def __init__(
+        self, folder: Path, *, rows: int = 64, usable: int = 96, attempts: int = 1, ranks: int = 1, **options: Any
+    ) -> None:
         self.path = folder / "trace.jsonl"
+        self.ranks = ranks
         self.now_ns = 1_000
         self.log = EventLog(runtime_version="0.32.0")
         self.tiers = Tiers(rows)
@@ -142,22 +145,25 @@ class Bench:
             keys=keys,
             positions=list(positions),
             block_ids=[100 + p for p in positions],
-            workers_total=1,
+            workers_total=self.ranks,
         )
 
     def finish_job(self, job: OpenJob, failed: Collection[int] = (), *, damaged: bool = False) -> bool:
         """A job is over; return whether the request was refused because of it."""
-        part = JobPart(
-            job_id=job.job_id,
-            worker=0,
-            failed=tuple(sorted(failed)),
-            bytes=(len(job.positions) - len(failed)) * 10,
-            reason="" if not failed else ("checksum_mismatch" if damaged else "injected"),
-            damaged=damaged,
-            start_ns=1,
-            end_ns=2,
-        )
-        self.residency.transfers([part])
+        parts = [
+            JobPart(
+                job_id=job.job_id,
+                worker=worker,
+                failed=tuple(sorted(failed)),
+                bytes=(len(job.positions) - len(failed)) * 10,
+                reason="" if not failed else ("checksum_mismatch" if damaged else "injected"),
+                damaged=damaged,
+                start_ns=1,
+                end_ns=2,
+            )
+            for worker in range(self.ranks)
+        ]
+        self.residency.transfers(parts)
         refusal = self.residency.refusal_of(job.request_id)
         if refusal is not None and job.is_load:
             self.end(job.request_id, "error", 0)
