@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from bench.audit import NotConforming
 from bench.measure import one_core
 from bench.report import table, taken_on, write_part
 from residentkv.claims.arbiter import Action, Arbiter, ArbiterPolicy, RequestDecision, Verdict
@@ -117,7 +118,7 @@ def measure(claims: int, repeat: int) -> list[tuple[str, float, float]]:
             times.append(time.perf_counter_ns() - start)
             found = answer.action if isinstance(answer, RequestDecision) else answer
             if found != expected:
-                raise AssertionError(f"{name}: found {found}, expected {expected}")
+                raise NotConforming(f"{name}: found {found}, expected {expected}")
         times.sort()
         rows.append((name, statistics.median(times) / 1e3, times[len(times) * 99 // 100] / 1e3))
     return rows

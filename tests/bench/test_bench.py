@@ -8,6 +8,7 @@ from bench.audit import NotConforming, audited, measure_small
 from bench.corpus import record_runs, record_small, write_long_trace
 from bench.report import table, write_part
 
+from bench import admission
 from residentkv.audit import Verdict, audit_file
 from residentkv.errors import InputError
 from residentkv.trace.events import TraceClosed
@@ -69,3 +70,14 @@ def test_what_is_printed_is_what_is_written(tmp_path: Path, capsys: pytest.Captu
 def test_table_is_markdown() -> None:
     """Numbers stand to the right."""
     assert table(("a", "b"), [("x", "1")]) == "| a | b |\n|---|---:|\n| x | 1 |"
+
+
+def test_admission_decisions_are_checked_while_they_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each kind of decision has its row, and a decision that is not the expected one ends the measurement."""
+    assert admission.main(["--claims", "100", "--repeat", "5", "--print-only"]) == 0
+    printed = capsys.readouterr().out
+    ledger, records = admission.fill(20)
+    kinds = [name for name, _, _ in admission.decisions(ledger, records)]
+    assert all(f"| {name} |" in printed for name in kinds) and len(kinds) == 6
+    with pytest.raises(NotConforming, match="expected admit"):
+        admission.measure(5, 1)
