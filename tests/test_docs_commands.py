@@ -16,7 +16,9 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "BENCHMARKS.md", *ROOT.glob("docs/**/*.md")])
 
 _INLINE = re.compile(r"`(residentkv [a-z][^`]*)`")
-_LINE = re.compile(r"^ *(residentkv (?:anchors|audit|check|demo|litmus|reference|schema|study|suite|witness)\b[^`]*)$")
+_LINE = re.compile(
+    r"^ *(residentkv (?:anchors|audit|check|demo|litmus|reference|report|schema|study|suite|witness)\b[^`]*)$"
+)
 
 RUN: dict[str, int] = {
     "residentkv check --runtime vllm": 11,
@@ -29,6 +31,9 @@ RUN: dict[str, int] = {
     "residentkv suite --json": 0,
     "residentkv check --all": 10,
     "residentkv schema descriptor": 0,
+    "residentkv report matrix -o report.html": 10,
+    "residentkv report matrix --runtime vllm --evidence evidence.json -o report.html": 11,
+    "residentkv report timeline trace.jsonl -o timeline.html": 0,
     "residentkv witness --list": 0,
 }
 """Documented commands that run in seconds without vLLM or a network, with their exit codes on such a machine."""
@@ -46,6 +51,7 @@ REFERENCES = {
     "residentkv anchors fetch",
     "residentkv audit",
     "residentkv check",
+    "residentkv check --json",
     "residentkv study",
     "residentkv witness",
 }
@@ -126,7 +132,19 @@ def test_documented_commands_do_what_they_say(
 def test_a_judging_command_says_its_exit_codes() -> None:
     """Whoever scripts a command that judges finds in its help what each exit code means, and how it is called."""
     texts = help_texts(residentkv, "residentkv")
-    for name in ("anchors diff", "anchors verify", "audit", "check", "demo", "litmus", "study", "suite", "witness"):
+    for name in (
+        "anchors diff",
+        "anchors verify",
+        "audit",
+        "check",
+        "demo",
+        "litmus",
+        "report matrix",
+        "report timeline",
+        "study",
+        "suite",
+        "witness",
+    ):
         assert "Exit code" in texts[f"residentkv {name} --help"], name
     assert len(texts) > 12
 

@@ -20,6 +20,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "litmus": ("residentkv.cli.litmus:litmus", "Measure the capacity and materialization litmus on a runtime."),
     "reference": ("residentkv.cli.reference:reference", "Run the reference runtime and write its traces."),
     "study": ("residentkv.cli.study:study", "Put questions to a real runtime and audit what it did."),
+    "report": ("residentkv.cli.report:report", "Reports for people, one HTML file each."),
     "suite": ("residentkv.cli.suite:suite", "Run the bad lowerings, and mutants of everything positive."),
     "witness": ("residentkv.cli.witness:witness", "Run scenarios on a real vLLM and judge their traces."),
     "schema": ("residentkv.cli.schema:schema", "Print the JSON Schema of a file format."),
