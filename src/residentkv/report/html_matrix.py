@@ -15,6 +15,7 @@ from residentkv.claims.modes import Mode
 from residentkv.lowering.anchors import AnchorReport, AnchorState
 from residentkv.lowering.checking import CheckedRow
 from residentkv.lowering.format import DocumentAnchor, GitAnchor, TraceAnchor
+from residentkv.lowering.matrix import find_obstacle
 from residentkv.lowering.model import Descriptor, Primitive
 from residentkv.lowering.obligations import MEANING, Obligation
 from residentkv.lowering.relation import Exhibit, Status, Verdict
@@ -239,17 +240,11 @@ def _row_view(
 ) -> RowView:
     row, verdict = checked.row, checked.verdict
     select = ["--primitive", row.primitive.id, "--mode", row.mode, "--depth", row.depth]
-    first = verdict.first_open
-    if verdict.verdict is Verdict.REJECTED:
-        first = next(o for o in verdict.obligations if o.status is Status.CONTRADICTED)
-    decided_by = "" if first is None else f"{first.obligation} {first.status}"
-    if verdict.verdict is Verdict.UNKNOWN and verdict.basis_problems:
-        problem = verdict.basis_problems[0]
-        decided_by = f"anchor {problem.label} {problem.state}"
+    obstacle = find_obstacle(verdict)
     return RowView(
         id=f"{prefix}-{row.primitive.id}-{row.mode}-{row.depth}",
         checked=checked,
-        decided_by=decided_by,
+        decided_by="" if obstacle is None else str(obstacle),
         obligations=tuple(
             ObligationView(
                 name=o.obligation,
