@@ -122,6 +122,8 @@ def _run_engine(
             # One number of threads in both engines of a comparison: sums in another order are other sums.
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "OMP_NUM_THREADS": str(os.cpu_count() or 1),
+            # Threads that wait by spinning make a run many times slower as soon as something else needs a core.
+            "OMP_WAIT_POLICY": "passive",
         },
         on_line=lambda line: progress(line) if line.startswith("run ") else None,
     )

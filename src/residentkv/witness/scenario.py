@@ -96,7 +96,7 @@ def ask(
     claim: dict[str, Any] | None = None,
     tokens: int = PREFIX_TOKENS,
     suffix: int = 0,
-    max_tokens: int = 16,
+    max_tokens: int = 8,
     after_steps: int = 0,
     **params: Any,
 ) -> dict[str, Any]:
