@@ -15,7 +15,7 @@ VLLM_STAMP := $(VLLM_VENV)/.complete
 export RESIDENTKV_VLLM_PYTHON := $(VLLM_VENV)/bin/python
 PIP := -m pip --disable-pip-version-check -q install
 
-.PHONY: setup demo check lint types fast live test bench gen envs env-vllm clean
+.PHONY: setup demo check lint types fast live test bench bench-witness gen envs env-vllm clean
 
 setup: $(CORE_STAMP)
 
@@ -59,6 +59,11 @@ test: check live
 
 bench: setup
 	$(BIN)/python -m bench
+
+# 30 repetitions of every scenario on a real vLLM; about 20 minutes with nothing else on two cores.
+bench-witness: envs
+	$(BIN)/residentkv witness --all --repeat 30 --out out/witness
+	$(BIN)/python -m bench.witness out/witness
 
 # Everything generated from the code; a test fails when the result differs from what is committed.
 gen: setup

@@ -31,11 +31,12 @@ def taken_on() -> str:
     python = f"{platform.python_implementation()} {platform.python_version()}"
     return (
         f"Taken {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, residentkv {__version__}, {versions}, {python}, "
-        f"{_processor()}, one core, {platform.system()}."
+        f"{processor()}, one core, {platform.system()}."
     )
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of the processor."""
     try:
         cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

@@ -39,6 +39,20 @@ def test_labels_that_are_judged_are_asked() -> None:
         assert judged and judged <= asked, scenario.name
 
 
+def test_a_reuse_is_compared_with_a_reuse() -> None:
+    """Outputs are equal only in equal shapes: the engine without a connector has to have the prefix cached as well."""
+    compared = 0
+    for scenario in SCENARIOS.values():
+        asked = [r for step in scenario.steps("run-000") for r in step.get("batch") or ()]
+        kept = {*scenario.same, *scenario.differ}
+        for i, r in enumerate(asked):
+            if r["label"] in kept and r["suffix_tokens"] and r["label"] != "fails":
+                compared += 1
+                before = {q["label"] for q in asked[:i] if q["prompt_seed"] == r["prompt_seed"]}
+                assert before & kept, (scenario.name, r["label"])
+    assert compared > 8
+
+
 def test_runs_that_are_done_are_not_planned_again(tmp_path: Path) -> None:
     """A folder with its answers counts as done; the number of repetitions is bounded by the scenario's own."""
     scenario = SCENARIOS["zeroed_tier_control"]
@@ -144,3 +158,21 @@ def test_a_run_is_judged_from_its_files_and_each_expectation_can_fail(tmp_path: 
     assert not bad.passed and bad.false_positive
     table = render_markdown(summarize([good, bad]))
     assert "| success_path | 2 | 1 | 1 | 1 | 1 |" in table
+
+
+def test_the_time_to_a_refusal_is_that_of_its_own_line(tmp_path: Path) -> None:
+    """Events of one scheduler instant share mono_ns: the interval is read from when each was written, never 0."""
+    folder = run_folder(tmp_path, "claimed_load_failure", recorded("claimed_load_failure"))
+    trace = folder / "trace.jsonl"
+    lines = [json.loads(x) for x in trace.read_text().splitlines()]
+    failed = next(e for e in lines if e["event"] == "offload_worker_transfer_finished" and not e["success"])
+    for event in lines:
+        if event["event"] == "scheduler_resident_claim_restoration_failed":
+            event.update(mono_ns=failed["mono_ns"], wall_ns=failed["wall_ns"] + 20_000)
+        if event["event"] == "scheduler_active_request_refused":
+            event.update(mono_ns=failed["mono_ns"], wall_ns=failed["wall_ns"] + 27_000)
+    trace.write_text("".join(json.dumps(e, separators=(",", ":")) + "\n" for e in lines))
+    result, _ = judge_run(SCENARIOS["claimed_load_failure"], folder)
+    assert result.scheduler_to_refusal_ns == 7_000
+    assert result.failed_transfer_to_scheduler_ns == failed["mono_ns"] - failed["worker_end_ns"] + 20_000
+    assert result.failed_transfer_to_refusal_ns == result.failed_transfer_to_scheduler_ns + 7_000

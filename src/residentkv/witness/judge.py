@@ -204,22 +204,28 @@ def _sequence_findings(report: AuditReport) -> bool:
 
 
 def _times(events: list[Event]) -> dict[str, int | None]:
-    """Return the intervals of the first restoration and of the first failed load."""
+    """Return the intervals of the first restoration and of the first failed load.
+
+    What the scheduler decided in one instant carries one `mono_ns`, so what it took to get from the failed transfer to
+    the refusal is told by `wall_ns`, which every event gets when it is written.
+    """
     required = next((e.mono_ns for e in events if isinstance(e, ClaimRestoreRequired)), None)
     restored = next((e.mono_ns for e in events if isinstance(e, ClaimRestored)), None)
     failed = next(
         (e for e in events if isinstance(e, TransferFinished) and e.direction == "load" and not e.success), None
     )
-    outcome = next((e.mono_ns for e in events if isinstance(e, SchedulerRestorationFailed)), None)
-    refused = next((e.mono_ns for e in events if isinstance(e, SchedulerRequestRefused)), None)
-
-    def between(start: int | None, end: int | None) -> int | None:
-        return None if start is None or end is None else end - start
-
-    worker_end = failed.worker_end_ns if failed else None
+    outcome = next((e for e in events if isinstance(e, SchedulerRestorationFailed)), None)
+    refused = next((e for e in events if isinstance(e, SchedulerRequestRefused)), None)
+    to_scheduler = to_refusal = None
+    if failed is not None and outcome is not None:
+        to_scheduler = failed.mono_ns - failed.worker_end_ns + outcome.wall_ns - failed.wall_ns
+    if outcome is not None and refused is not None:
+        to_refusal = refused.wall_ns - outcome.wall_ns
     return {
-        "restore_ns": between(required, restored),
-        "failed_transfer_to_refusal_ns": between(worker_end, refused),
-        "failed_transfer_to_scheduler_ns": between(worker_end, outcome),
-        "scheduler_to_refusal_ns": between(outcome, refused),
+        "restore_ns": None if required is None or restored is None else restored - required,
+        "failed_transfer_to_refusal_ns": None
+        if to_scheduler is None or to_refusal is None
+        else to_scheduler + to_refusal,
+        "failed_transfer_to_scheduler_ns": to_scheduler,
+        "scheduler_to_refusal_ns": to_refusal,
     }

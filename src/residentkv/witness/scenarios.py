@@ -235,7 +235,7 @@ _ALL = (
         refuses=True,
         repeat=10,
         served=("resident", "later"),
-        same=("later",),
+        same=("resident", "later"),
         refused=REUSE,
         names=REUSE_NAMES,
     ),
@@ -247,7 +247,7 @@ _ALL = (
         refuses=True,
         repeat=10,
         served=("resident", "fails", "takes-anew", "fails-again", "takes-anew-again", "reuse"),
-        same=("reuse",),
+        same=("fails", "reuse"),
         outcomes=(("claim", "demoted"), ("claim", "demoted"), ("claim", "released")),
     ),
     Scenario(

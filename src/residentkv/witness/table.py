@@ -11,13 +11,17 @@ from residentkv.witness.judge import RunResult
 
 
 class ScenarioSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """All runs of one scenario. Times in milliseconds or microseconds as the name says, null when no run has one."""
+    """All runs of one scenario; `negative` of them must not pass a gate.
+
+    Times in milliseconds or microseconds as the name says, null when no run has one.
+    """
 
     scenario: str
     runs: int
     passed: int
     observation: int
     failure_outcome: int
+    negative: int
     false_positives: int
     sequence_valid: int
     verdicts: dict[str, int]
@@ -55,6 +59,7 @@ def _summary(name: str, runs: list[RunResult]) -> ScenarioSummary:
         passed=sum(r.passed for r in runs),
         observation=sum(r.observation for r in runs),
         failure_outcome=sum(r.failure_outcome for r in runs),
+        negative=sum(r.negative for r in runs),
         false_positives=sum(r.false_positive for r in runs),
         sequence_valid=sum(r.sequence_valid for r in runs),
         verdicts=dict(sorted(verdicts.items())),
