@@ -18,7 +18,7 @@ from typing import Final
 from bench.audit import NotConforming
 from bench.measure import one_core
 from bench.report import table, taken_on, write_part
-from residentkv.claims.arbiter import Action, Arbiter, ArbiterPolicy, RequestDecision, Verdict
+from residentkv.claims.arbiter import Action, Answer, Arbiter, ArbiterPolicy, RequestDecision
 from residentkv.claims.ledger import ClaimLedger, ClaimRecord
 from residentkv.claims.lifecycle import Step
 from residentkv.claims.model import ResidentClaim
@@ -79,7 +79,7 @@ class Churn:
         self._next += 1
 
 
-Decide = Callable[[], RequestDecision | Verdict]
+Decide = Callable[[], RequestDecision | Answer]
 
 
 def decisions(ledger: ClaimLedger, records: list[ClaimRecord]) -> Iterator[tuple[str, Decide, object]]:
@@ -99,7 +99,7 @@ def decisions(ledger: ClaimLedger, records: list[ClaimRecord]) -> Iterator[tuple
     yield "request, fits after relief of 8 claims", lambda: ask(relieving, 70), Action.ADMIT
     yield "request, refused (names all that hold)", lambda: ask(tight, 70), Action.PRESERVE_AND_REFUSE
     yield "request of a claim, refused", lambda: ask(tight, 70, own=own), Action.PRESERVE_AND_REFUSE
-    yield "claim, accepted", lambda: roomy.decide_claim(new, object_blocks=BLOCKS).verdict, Verdict.ACCEPTED
+    yield "claim, accepted", lambda: roomy.decide_claim(new, object_blocks=BLOCKS).verdict, Answer.ACCEPTED
     yield "claim, rejected", lambda: tight.decide_claim(new, object_blocks=BLOCKS, active_blocks=99).verdict, "rejected"
 
 

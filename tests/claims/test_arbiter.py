@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from residentkv.claims.arbiter import Action, Arbiter, ArbiterPolicy, Relief, Verdict
+from residentkv.claims.arbiter import Action, Answer, Arbiter, ArbiterPolicy, Relief
 from residentkv.claims.ledger import ClaimLedger, ClaimRecord
 from residentkv.claims.lifecycle import State, Step
 from residentkv.claims.modes import HOLDS_PRIMARY, Mode
@@ -138,7 +138,7 @@ def test_accepted_claims_always_fit_beside_each_other_and_active_work(seed: int)
         assert decision == arbiter.decide_claim(claim, object_blocks=claim.footprint_blocks, active_blocks=active) or (
             decision.reason == "predicate_unsatisfiable"
         )
-        if decision.verdict is Verdict.ACCEPTED:
+        if decision.verdict is Answer.ACCEPTED:
             record = ledger.submit(claim)
             ledger.step(record, Step.ACCEPT)
             if protects(record):
@@ -294,24 +294,24 @@ def test_negative_numbers_are_a_programming_error() -> None:
 LEADING_61 = parse_predicate("leading_prefix_at_least(61)")
 RANGE_59_2 = parse_predicate("contiguous_range(59, 2)")
 FULL = {"min_active_blocks": 36}
-CLAIMS: list[tuple[str, dict[str, Any], dict[str, Any], int, Verdict, str]] = [
-    ("fits", {}, {}, 0, Verdict.ACCEPTED, "fits"),
-    ("mode", {}, {"supported_modes": frozenset({Mode.BEST_EFFORT})}, 0, Verdict.REJECTED, "mode_unsupported"),
-    ("beyond", {"predicate": LEADING_61}, {}, 0, Verdict.REJECTED, "predicate_unsatisfiable"),
-    ("range", {"predicate": RANGE_59_2}, {}, 0, Verdict.REJECTED, "predicate_unsatisfiable"),
-    ("small", {"footprint_blocks": 59}, {}, 0, Verdict.REJECTED, "footprint_below_predicate"),
-    ("ttl", {"mode": Mode.EXPIRING}, {}, 0, Verdict.REJECTED, "ttl_missing"),
-    ("many", {}, {"max_claims": 1}, 0, Verdict.REJECTED, "too_many_claims"),
-    ("never", {}, {"min_active_blocks": 41}, 0, Verdict.REJECTED, "never_fits"),
-    ("never deferred", {}, {"min_active_blocks": 41, "defer_claims": True}, 0, Verdict.REJECTED, "never_fits"),
-    ("never clipped", {}, {"min_active_blocks": 41, "clip_to": Mode.BEST_EFFORT}, 0, Verdict.CLIPPED, "never_fits"),
-    ("full", {}, FULL, 0, Verdict.REJECTED, "insufficient_capacity"),
-    ("full clipped", {}, {**FULL, "clip_to": Mode.SOFT_PRIORITY}, 0, Verdict.CLIPPED, "insufficient_capacity"),
-    ("full deferred", {}, {**FULL, "defer_claims": True}, 0, Verdict.DEFERRED, "insufficient_capacity"),
-    ("active", {}, {}, 36, Verdict.REJECTED, "active_work"),
-    ("active deferred", {}, {"defer_claims": True}, 36, Verdict.DEFERRED, "active_work"),
-    ("active fits", {}, {}, 35, Verdict.ACCEPTED, "fits"),
-    ("soft needs no room", {"mode": Mode.SOFT_PRIORITY}, {"min_active_blocks": 100}, 0, Verdict.ACCEPTED, "fits"),
+CLAIMS: list[tuple[str, dict[str, Any], dict[str, Any], int, Answer, str]] = [
+    ("fits", {}, {}, 0, Answer.ACCEPTED, "fits"),
+    ("mode", {}, {"supported_modes": frozenset({Mode.BEST_EFFORT})}, 0, Answer.REJECTED, "mode_unsupported"),
+    ("beyond", {"predicate": LEADING_61}, {}, 0, Answer.REJECTED, "predicate_unsatisfiable"),
+    ("range", {"predicate": RANGE_59_2}, {}, 0, Answer.REJECTED, "predicate_unsatisfiable"),
+    ("small", {"footprint_blocks": 59}, {}, 0, Answer.REJECTED, "footprint_below_predicate"),
+    ("ttl", {"mode": Mode.EXPIRING}, {}, 0, Answer.REJECTED, "ttl_missing"),
+    ("many", {}, {"max_claims": 1}, 0, Answer.REJECTED, "too_many_claims"),
+    ("never", {}, {"min_active_blocks": 41}, 0, Answer.REJECTED, "never_fits"),
+    ("never deferred", {}, {"min_active_blocks": 41, "defer_claims": True}, 0, Answer.REJECTED, "never_fits"),
+    ("never clipped", {}, {"min_active_blocks": 41, "clip_to": Mode.BEST_EFFORT}, 0, Answer.CLIPPED, "never_fits"),
+    ("full", {}, FULL, 0, Answer.REJECTED, "insufficient_capacity"),
+    ("full clipped", {}, {**FULL, "clip_to": Mode.SOFT_PRIORITY}, 0, Answer.CLIPPED, "insufficient_capacity"),
+    ("full deferred", {}, {**FULL, "defer_claims": True}, 0, Answer.DEFERRED, "insufficient_capacity"),
+    ("active", {}, {}, 36, Answer.REJECTED, "active_work"),
+    ("active deferred", {}, {"defer_claims": True}, 36, Answer.DEFERRED, "active_work"),
+    ("active fits", {}, {}, 35, Answer.ACCEPTED, "fits"),
+    ("soft needs no room", {"mode": Mode.SOFT_PRIORITY}, {"min_active_blocks": 100}, 0, Answer.ACCEPTED, "fits"),
 ]  # fmt: skip
 
 
@@ -319,7 +319,7 @@ CLAIMS: list[tuple[str, dict[str, Any], dict[str, Any], int, Verdict, str]] = [
     ("change", "policy", "active", "verdict", "reason"), [c[1:] for c in CLAIMS], ids=[c[0] for c in CLAIMS]
 )
 def test_claim_is_answered_with_verdict_reason_and_numbers(
-    change: dict[str, Any], policy: dict[str, Any], active: int, verdict: Verdict, reason: str
+    change: dict[str, Any], policy: dict[str, Any], active: int, verdict: Answer, reason: str
 ) -> None:
     """One open claim holds 5 of 100 blocks; the new one covers a whole object of 60 blocks."""
     ledger = ClaimLedger()
@@ -328,8 +328,8 @@ def test_claim_is_answered_with_verdict_reason_and_numbers(
     decision = make_arbiter(ledger, 100, **policy).decide_claim(claim, object_blocks=60, active_blocks=active)
     assert (decision.verdict, decision.reason) == (verdict, reason)
     assert (decision.protected_blocks, decision.usable_blocks) == (5, 100)
-    assert decision.mode is (policy["clip_to"] if verdict is Verdict.CLIPPED else claim.mode)
-    assert verdict is Verdict.ACCEPTED or decision.detail
+    assert decision.mode is (policy["clip_to"] if verdict is Answer.CLIPPED else claim.mode)
+    assert verdict is Answer.ACCEPTED or decision.detail
 
 
 def test_ended_claims_do_not_count_against_the_limit() -> None:
@@ -338,7 +338,7 @@ def test_ended_claims_do_not_count_against_the_limit() -> None:
     ledger.step(enter(ledger, "c"), Step.RELEASE)
     submitted = ledger.submit(make_claim("d"))
     decision = make_arbiter(ledger, max_claims=1).decide_claim(submitted.claim, object_blocks=4)
-    assert decision.verdict is Verdict.ACCEPTED
+    assert decision.verdict is Answer.ACCEPTED
 
 
 @pytest.mark.parametrize("mode", sorted(HOLDS_PRIMARY | {Mode.OFFLOADABLE, Mode.ROUTED_REUSE}))

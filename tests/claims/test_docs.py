@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from residentkv.claims import arbiter
-from residentkv.claims.arbiter import Verdict
+from residentkv.claims.arbiter import Answer
 from residentkv.claims.lifecycle import OUTCOMES, IllegalTransition
 from residentkv.claims.model import ResidentClaim, decode_claim_request
 from residentkv.claims.modes import HOLDS_PRIMARY, LOSS_IS_VIOLATION, Mode
@@ -53,7 +53,7 @@ def test_every_predicate_form_is_shown_and_can_be_read() -> None:
 def test_every_answer_and_reason_is_named() -> None:
     """The four verdicts, and every reason for which the arbiter rejects or defers."""
     answer = section(CONTRACT, "The answer")
-    assert set(first_cells(answer)) == {v.value for v in Verdict}
+    assert set(first_cells(answer)) == {v.value for v in Answer}
     source = Path(arbiter.__file__).read_text()
     decide = source[source.index("def decide_claim") : source.index("def decide_request")]
     reasons = set(re.findall(r'(?:REJECTED,|reason, detail =|reason =)\s+"([a-z_]+)"', decide))

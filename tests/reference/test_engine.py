@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from residentkv.claims.arbiter import Verdict
+from residentkv.claims.arbiter import Answer
 from residentkv.claims.ledger import ClaimKeyInUse, StaleRevision
 from residentkv.claims.lifecycle import State
 from residentkv.claims.modes import Mode
@@ -227,7 +227,7 @@ def test_rejected_claim_leaves_the_request_served_unclaimed(tmp_path: Path, clai
     """A claim is declined with its reason before anything else happens, and the request goes on without it."""
     b = Bench(tmp_path)
     result = b.serve(prompt_of(1, 6), claim=claim)
-    assert result.status == "finished" and result.decision.verdict is Verdict.REJECTED
+    assert result.status == "finished" and result.decision.verdict is Answer.REJECTED
     assert result.decision.reason == reason
     assert b.tags()[:3] == ["trace_opened", "request_initialized", "resident_claim_rejected"]
     assert b.engine.claims("a") == []
@@ -237,7 +237,7 @@ def test_claim_that_does_not_fit_is_clipped_when_the_policy_says_so(tmp_path: Pa
     """The weaker terms are named, and so is what was asked for."""
     b = Bench(tmp_path, usable_blocks=10, clip_to=Mode.SOFT_PRIORITY, min_active_blocks=5)
     result = b.serve(prompt_of(1, 8), claim=claim_of("c", "hard_protected", 8))
-    assert (result.decision.verdict, result.decision.mode) == (Verdict.CLIPPED, Mode.SOFT_PRIORITY)
+    assert (result.decision.verdict, result.decision.mode) == (Answer.CLIPPED, Mode.SOFT_PRIORITY)
     accepted = next(e for e in b.events() if tag(e) == "resident_claim_accepted")
     assert (accepted.decision, accepted.mode, accepted.clipped_from) == (
         "clipped",
@@ -252,7 +252,7 @@ def test_deferred_claim_is_accepted_when_room_is_there(tmp_path: Path) -> None:
     b = Bench(tmp_path, usable_blocks=20, defer_claims=True, defer_s=60.0)
     b.serve(prompt_of(1, 12), claim=claim_of("first", "expiring", 12, ttl_s=30.0))
     second = b.serve(prompt_of(2, 8), claim=claim_of("second", "hard_protected", 8))
-    assert second.decision.verdict is Verdict.DEFERRED and second.status == "finished"
+    assert second.decision.verdict is Answer.DEFERRED and second.status == "finished"
     assert [r.state for r in b.engine.claims("a")] == [State.MATERIALIZED, State.DEFERRED]
     b.clock.advance_s(31)
     b.serve(prompt_of(3, 2))
@@ -294,8 +294,8 @@ def test_claim_on_what_is_resident_already(tmp_path: Path) -> None:
     b.serve(prompt)
     yes = b.serve(prompt, claim=claim_of("yes", "hard_protected", 6), max_tokens=0)
     no = b.serve(prompt_of(2, 6), claim=claim_of("no", "hard_protected", 6), max_tokens=0)
-    assert yes.decision.verdict is Verdict.ACCEPTED
-    assert (no.decision.verdict, no.decision.reason) == (Verdict.REJECTED, "object_not_resident")
+    assert yes.decision.verdict is Answer.ACCEPTED
+    assert (no.decision.verdict, no.decision.reason) == (Answer.REJECTED, "object_not_resident")
 
 
 def test_owner_cannot_touch_claims_of_another(tmp_path: Path) -> None:
@@ -338,7 +338,7 @@ def test_name_of_an_open_claim_is_not_given_twice(tmp_path: Path) -> None:
     with pytest.raises(ClaimKeyInUse):
         b.serve(prompt_of(2, 4), claim=claim_of("c", "hard_protected", 4))
     b.engine.release("a", "c")
-    assert b.serve(prompt_of(3, 4), claim=claim_of("c", "hard_protected", 4)).decision.verdict is Verdict.ACCEPTED
+    assert b.serve(prompt_of(3, 4), claim=claim_of("c", "hard_protected", 4)).decision.verdict is Answer.ACCEPTED
 
 
 def test_shutdown_gives_everything_its_outcome(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_every_field_of_a_claim_is_listed() -> None:
 def test_every_reason_of_a_rejection_is_listed() -> None:
     """Reasons are words in the code of the arbiter, the intake, the claim book and the connector."""
     decide = Path(arbiter.__file__).read_text().split("def decide_claim")[1].split("def decide_request")[0]
-    reasons = set(re.findall(r'Verdict\.REJECTED,\s*"(\w+)"', decide)) | set(re.findall(r'reason = "(\w+)"', decide))
+    reasons = set(re.findall(r'Answer\.REJECTED,\s*"(\w+)"', decide)) | set(re.findall(r'reason = "(\w+)"', decide))
     text = "".join(Path(m.__file__).read_text() for m in (intake, claimbook)) + (PLUGIN / "connector.py").read_text()
     reasons |= set(re.findall(r'"rejected", "(\w+)"', text))
     reasons |= set(re.findall(r'_no\(claim, "(\w+)"', text))

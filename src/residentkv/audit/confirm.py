@@ -8,6 +8,7 @@ from pathlib import Path
 
 from residentkv.audit.api import audit_file
 from residentkv.audit.evidence import (
+    NOT_EVIDENCE,
     AuditedTrace,
     EvidenceFile,
     EvidenceItem,
@@ -127,7 +128,7 @@ def _trace_items(item: EvidenceItem, trace: str, problem: str) -> Iterable[Trace
         obligation, depth = Obligation.parse(item.obligation), Depth.parse(item.depth)
         modes = [Mode.parse(item.mode)] if item.mode is not None else [m for m in Mode if obligation in BUNDLES[m]]
     except ResidentKVError as e:
-        raise InputError(str(e), path=trace, code="RKV114") from None
+        raise InputError(str(e), path=trace, code=NOT_EVIDENCE.code) from None
     for mode in modes:
         yield TraceItem(
             trace=trace,

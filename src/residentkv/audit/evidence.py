@@ -16,8 +16,10 @@ from residentkv import __version__
 from residentkv.audit.model import AuditReport, ClaimResult, Finding, Profile, SourceResult, Verdict
 from residentkv.audit.steps.preference import LOST_BEFORE_LESS_IMPORTANT, LOST_WHILE_NEWER, LOST_WHILE_OLDER
 from residentkv.errors import InputError, UsageError
+from residentkv.trace.codes import InputRule
 
 SCHEMA = "residentkv.evidence/1"
+NOT_EVIDENCE = InputRule("RKV114", "evidence-not-understood", "the file is no evidence that an audit wrote")
 MAX_SEQS = 64
 MIN_TRIALS = 5
 """Losses with either assignment that an experiment on eviction preference needs before it says anything."""
@@ -281,7 +283,7 @@ def decode_evidence(data: bytes, *, path: str) -> EvidenceFile:
         raise InputError(
             f"found {str(e)[:200]}, expected a file that `residentkv audit --evidence-out` wrote ({SCHEMA})",
             path=path,
-            code="RKV114",
+            code=NOT_EVIDENCE.code,
         ) from None
 
 

@@ -17,7 +17,7 @@ from residentkv.claims.modes import HOLDS_PRIMARY, Mode
 from residentkv.errors import UsageError
 
 
-class Verdict(StrEnum):
+class Answer(StrEnum):
     """What the runtime answers to a submitted claim."""
 
     ACCEPTED = "accepted"
@@ -88,7 +88,7 @@ class ArbiterPolicy(msgspec.Struct, frozen=True, kw_only=True):
 class ClaimDecision(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to a claim with the numbers used; `mode` is weaker than asked for when clipped."""
 
-    verdict: Verdict
+    verdict: Answer
     mode: Mode
     reason: str
     detail: str
@@ -138,7 +138,7 @@ class Arbiter:
         """
         policy = self.policy
 
-        def answer(verdict: Verdict, reason: str, detail: str, mode: Mode = claim.mode) -> ClaimDecision:
+        def answer(verdict: Answer, reason: str, detail: str, mode: Mode = claim.mode) -> ClaimDecision:
             return ClaimDecision(
                 verdict=verdict,
                 mode=mode,
@@ -150,26 +150,26 @@ class Arbiter:
 
         if claim.mode not in policy.supported_modes:
             words = ", ".join(sorted(m.value for m in policy.supported_modes))
-            return answer(Verdict.REJECTED, "mode_unsupported", f"{claim.mode.value}; this engine keeps {words}")
+            return answer(Answer.REJECTED, "mode_unsupported", f"{claim.mode.value}; this engine keeps {words}")
         start, count = claim.predicate.needed(object_blocks)
         if count < 1 or start + count > object_blocks:
             return answer(
-                Verdict.REJECTED,
+                Answer.REJECTED,
                 "predicate_unsatisfiable",
                 f"{claim.predicate} over an object of {object_blocks} blocks",
             )
         if claim.footprint_blocks < count:
             return answer(
-                Verdict.REJECTED,
+                Answer.REJECTED,
                 "footprint_below_predicate",
                 f"footprint {claim.footprint_blocks} blocks, {claim.predicate} needs {count}",
             )
         if claim.mode is Mode.EXPIRING and claim.ttl_s is None:
-            return answer(Verdict.REJECTED, "ttl_missing", "an expiring claim needs ttl_s")
+            return answer(Answer.REJECTED, "ttl_missing", "an expiring claim needs ttl_s")
         if self.ledger.open_claims >= policy.max_claims:
-            return answer(Verdict.REJECTED, "too_many_claims", f"this engine keeps at most {policy.max_claims}")
+            return answer(Answer.REJECTED, "too_many_claims", f"this engine keeps at most {policy.max_claims}")
         if claim.mode not in _RESERVING:
-            return answer(Verdict.ACCEPTED, "fits", "")
+            return answer(Answer.ACCEPTED, "fits", "")
         need = claim.footprint_blocks
         protected = self.ledger.protected_blocks
         room = max(self.usable_blocks - policy.min_active_blocks, 0)
@@ -184,12 +184,12 @@ class Arbiter:
                 f"footprint {need} + protected {protected} + active {active_blocks} blocks, usable {self.usable_blocks}"
             )
         else:
-            return answer(Verdict.ACCEPTED, "fits", "")
+            return answer(Answer.ACCEPTED, "fits", "")
         if policy.clip_to is not None:
-            return answer(Verdict.CLIPPED, reason, detail, policy.clip_to)
+            return answer(Answer.CLIPPED, reason, detail, policy.clip_to)
         if policy.defer_claims and reason != "never_fits":
-            return answer(Verdict.DEFERRED, reason, detail)
-        return answer(Verdict.REJECTED, reason, detail)
+            return answer(Answer.DEFERRED, reason, detail)
+        return answer(Answer.REJECTED, reason, detail)
 
     def decide_request(
         self,

@@ -10,9 +10,10 @@ import click
 from residentkv.audit.api import audit_file
 from residentkv.audit.confirm import write_evidence
 from residentkv.audit.model import AuditReport, Profile, Verdict
+from residentkv.cli.options import Format, format_options, write_report
+from residentkv.cli.render import render_audit_as
 from residentkv.errors import EXIT_NO_INPUT, EXIT_PASS, EXIT_UNKNOWN, EXIT_VIOLATED, NoInputError, UsageError
 from residentkv.report.audits import audit_document
-from residentkv.report.documents import json_text
 from residentkv.report.plain import escape_controls
 from residentkv.report.text import render_audit, render_caveat
 
@@ -27,8 +28,8 @@ from residentkv.report.text import render_audit, render_caveat
     help="`published` only applies the published gates, to compare with published figures.",
 )
 @click.option("--evidence-out", metavar="FILE", help="Write what the traces are evidence for; check audits them again.")
-@click.option("--json", "as_json", is_flag=True, help="Write residentkv.audit/1 instead of text.")
-def audit(traces: tuple[str, ...], profile: str, evidence_out: str | None, as_json: bool) -> int:
+@format_options()
+def audit(traces: tuple[str, ...], profile: str, evidence_out: str | None, form: Format, output: str | None) -> int:
     """Judge traces: does what these events show keep the claims that they name?
 
     Every file is a trace of its own; `-` is standard input. Exit code: 0 when all are conforming, 10 when any is
@@ -56,20 +57,18 @@ def audit(traces: tuple[str, ...], profile: str, evidence_out: str | None, as_js
         except NoInputError as e:
             missing.append(e)
     code = exit_code_of(reports, missing=bool(missing))
-    if as_json:
-        click.echo(json_text(audit_document(reports, code)))
-    else:
-        for report in reports:
-            for line in render_audit(report):
-                click.echo(line)
+    if form is Format.TEXT:
+        lines = [line for report in reports for line in render_audit(report)]
         if chosen is Profile.SPEC and any(r.events for r in reports):
-            for line in render_caveat():
-                click.echo(line)
+            lines.extend(render_caveat())
+        write_report("\n".join(lines), output)
+    elif reports or form is not Format.IN_TOTO:  # a statement has to be about something
+        write_report(render_audit_as(form, audit_document(reports, code)), output)
     for error in missing:
         click.echo(f"residentkv: error: {escape_controls(str(error))}", err=True)
     if evidence_out is not None and reports and not missing:
         evidence = write_evidence(Path(evidence_out), reports)
-        if not as_json:
+        if form is Format.TEXT:
             supports = sum(item.polarity == "supports" for item in evidence.items)
             click.echo(
                 f"{escape_controls(evidence_out)}: {supports} supports, {len(evidence.items) - supports} contradictions"

@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import itertools
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from residentkv.claims.modes import Mode
-from residentkv.cli.evidence import audit_brought_traces, read_evidence, unused_note
-from residentkv.cli.options import named_sources, source_options
-from residentkv.errors import NoInputError, UsageError, near
+from residentkv.cli.evidence import audit_brought_traces, read_evidence, trace_files, unused_note
+from residentkv.cli.options import Format, complete_from, format_options, named_sources, source_options, write_report
+from residentkv.cli.render import render_check_as
+from residentkv.errors import EXIT_PASS, EXIT_VIOLATED, NoInputError, UsageError, near
+from residentkv.files import read_input
 from residentkv.lowering.anchors import AnchorVerifier, Scope
+from residentkv.lowering.baseline import Change, compare_rows, decode_baseline
 from residentkv.lowering.checking import CheckedRow, Selection, check_row, exit_code_of
 from residentkv.lowering.depth import Depth
 from residentkv.lowering.exhibits import Findings, TraceItem, row_anchors
 from residentkv.lowering.matrix import build_matrix
 from residentkv.lowering.model import Descriptor
 from residentkv.report.anchors import anchor_lines
-from residentkv.report.documents import calibration, check_document, json_text
+from residentkv.report.documents import baseline_document, baseline_notes, calibration, check_document
 from residentkv.report.matrix import matrix_lines, wrap_line
-from residentkv.sources.library import select_descriptors
+from residentkv.report.shapes import BaselineDocument
+from residentkv.sources.library import select_descriptors, shipped_runtimes
 from residentkv.sources.machine import MachineSources
 
 
 @click.command()
-@click.option("--runtime", metavar="NAME", help="Only this runtime.")
+@click.option("--runtime", metavar="NAME", shell_complete=complete_from(shipped_runtimes), help="Only this runtime.")
 @click.option("--version", metavar="VERSION", help="Only descriptors for this version.")
 @click.option("--primitive", metavar="ID", help="Only this primitive.")
-@click.option("--mode", metavar="MODE", help="Only this mode.")
-@click.option("--depth", metavar="DEPTH", help="Only rows judged at this depth.")
+@click.option("--mode", metavar="MODE", shell_complete=complete_from(lambda: Mode), help="Only this mode.")
+@click.option(
+    "--depth", metavar="DEPTH", shell_complete=complete_from(lambda: Depth), help="Only rows judged at this depth."
+)
 @click.option("--all", "everything", is_flag=True, help="Every row of every descriptor.")
 @click.option(
     "--descriptor", "files", multiple=True, metavar="FILE", help="A descriptor of your own, instead of the library."
@@ -39,8 +48,13 @@ from residentkv.sources.machine import MachineSources
     "--evidence", "evidence", multiple=True, metavar="FILE", help="Evidence of an audit; its trace is audited again."
 )
 @click.option("--recorded", is_flag=True, help="Also show what was recorded where anchors cannot be read here.")
-@click.option("--json", "as_json", is_flag=True, help="Write residentkv.check/1 instead of a table.")
 @click.option("--explain", is_flag=True, help="Tell every row in sentences.")
+@click.option(
+    "--baseline",
+    metavar="FILE",
+    help="A report of --format json from earlier: exit 10 when a verdict got worse since, otherwise 0.",
+)
+@format_options()
 @source_options
 def check(
     runtime: str | None,
@@ -52,8 +66,10 @@ def check(
     files: tuple[str, ...],
     evidence: tuple[str, ...],
     recorded: bool,
-    as_json: bool,
     explain: bool,
+    baseline: str | None,
+    form: Format,
+    output: str | None,
     documents: tuple[str, ...],
     checkouts: tuple[str, ...],
     archives: tuple[str, ...],
@@ -62,15 +78,18 @@ def check(
     """Judge rows: may this primitive of this runtime, with help up to this depth, be counted as keeping a mode?
 
     Exit code of one row and of many: 0 only when every row asked for is native_sound or sound_with_adapter; 10 when
-    any is rejected; otherwise 11. What --recorded shows never changes the exit code.
+    any is rejected; otherwise 11. What --recorded shows never changes the exit code. With --baseline only a verdict
+    that got worse counts: 10 when there is one, otherwise 0, however many rows are a no as before.
 
     --all without other selection shows the matrix: a line for each primitive and depth, a column for each mode, and
-    what decided each cell. With --explain or --json every row is told.
+    what decided each cell. With --explain or in another format every row is told.
 
     \b
     Examples:
       residentkv check --all
       residentkv check --runtime vllm
+      residentkv check --runtime vllm --format json -o baseline.json
+      residentkv check --runtime vllm --baseline baseline.json
       residentkv check --runtime vllm --mode offloadable --depth plugin --explain --evidence evidence.json
     """
     selection = Selection(
@@ -90,10 +109,18 @@ def check(
         )
     code = exit_code_of(row.verdict.verdict for row in rows)
     notes += unused_note(traces, rows)
-    if everything and not as_json and not explain and not any(s is not None for s in stated):
-        write_matrix(rows, notes)
+    since = None
+    if baseline is not None:
+        since = compare_with(baseline, rows)
+        code = EXIT_VIOLATED if any(Change.parse(c["change"]).is_worse for c in since["changes"]) else EXIT_PASS
+        notes += baseline_notes(since)
+    if form is not Format.TEXT:
+        document = check_document(rows, code, notes, evidence=trace_files(evidence), baseline=since)
+        write_report(render_check_as(form, document), output)
+    elif everything and not explain and not any(s is not None for s in stated):
+        write_matrix(rows, notes, output)
     else:
-        write_check(rows, code, notes, as_json=as_json, explain=explain or len(rows) == 1)
+        write_check(rows, notes, output, explain=explain or len(rows) == 1)
     return code
 
 
@@ -131,22 +158,36 @@ def check_rows(
     return checked
 
 
-def write_matrix(rows: Sequence[CheckedRow], notes: Sequence[str]) -> None:
-    """Write the matrix, the anchors that need attention, and what a verdict says to stdout."""
-    for line in matrix_lines(build_matrix(rows)):
-        click.echo(line)
+def write_matrix(rows: Sequence[CheckedRow], notes: Sequence[str], output: str | None) -> None:
+    """Write the matrix, the anchors that need attention, and what a verdict says."""
+    lines = list(matrix_lines(build_matrix(rows)))
     for _, group in itertools.groupby(rows, key=lambda r: r.descriptor.sha256):
         for told in anchor_lines(list(group)):
-            click.echo("\n".join(wrap_line(told)))
+            lines.extend(wrap_line(told))
     for told in (*notes, calibration(rows)):
-        click.echo("\n".join(wrap_line(told)))
+        lines.extend(wrap_line(told))
+    write_report("\n".join(lines), output)
 
 
-def write_check(rows: Sequence[CheckedRow], code: int, notes: Sequence[str], *, as_json: bool, explain: bool) -> None:
-    """Write the report to stdout."""
-    if as_json:
-        click.echo(json_text(check_document(rows, code, notes)))
-    else:
-        from residentkv.report.verdicts import render_check  # rich takes longer to import than a check takes
+def compare_with(path: str, rows: Sequence[CheckedRow]) -> BaselineDocument:
+    """Return what changed since a baseline file.
 
+    Raises:
+        NoInputError: it cannot be read.
+        InputError: it is no report of `check`.
+    """
+    raw = read_input(Path(path))
+    changes, unchanged = compare_rows(decode_baseline(raw, path), rows)
+    return baseline_document(path, hashlib.sha256(raw).hexdigest(), changes, unchanged)
+
+
+def write_check(rows: Sequence[CheckedRow], notes: Sequence[str], output: str | None, *, explain: bool) -> None:
+    """Write the report as text to stdout, or to a file."""
+    from residentkv.report.verdicts import render_check  # rich takes longer to import than a check takes
+
+    if output is None:
         render_check(rows, sys.stdout, explain=explain, notes=notes)
+        return
+    buffer = io.StringIO()
+    render_check(rows, buffer, explain=explain, notes=notes)
+    write_report(buffer.getvalue(), output)

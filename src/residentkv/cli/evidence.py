@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from residentkv.errors import ResidentKVError
-from residentkv.files import check_plain
+from residentkv.errors import NoInputError, ResidentKVError
+from residentkv.files import check_plain, read_input
 from residentkv.lowering.anchors import AnchorReport
 from residentkv.lowering.checking import CheckedRow
 from residentkv.lowering.exhibits import TraceItem, is_about
 from residentkv.lowering.format import Anchor, Polarity, TraceAnchor
 from residentkv.lowering.model import Descriptor
+from residentkv.report.shapes import TraceFileDocument
 
 MAX_TOLD = 3
 """Findings of one trace that are told; `residentkv audit` tells all."""
@@ -35,6 +37,27 @@ def read_evidence(files: Sequence[str]) -> tuple[tuple[TraceItem, ...], list[str
         items.extend(found)
         notes.extend(_trace_notes(Path(name), found))
     return tuple(items), notes
+
+
+def trace_files(files: Sequence[str]) -> list[TraceFileDocument]:
+    """Return the traces of some evidence files with the digests of what lies there now; those that are gone are not.
+
+    Raises:
+        NoInputError: an evidence file does not exist.
+        InputError: it cannot be understood.
+    """
+    from residentkv.audit.evidence import decode_evidence
+
+    found: dict[str, TraceFileDocument] = {}
+    for name in files:
+        for trace in decode_evidence(read_input(Path(name)), path=name).traces:
+            path = Path(name).parent / trace.path
+            try:
+                digest = hashlib.sha256(read_input(path)).hexdigest()
+            except NoInputError:
+                continue  # what it should have shown is a note of the report already
+            found[str(path)] = {"path": str(path), "sha256": digest}
+    return [found[path] for path in sorted(found)]
 
 
 def _trace_notes(path: Path, items: Sequence[TraceItem]) -> list[str]:

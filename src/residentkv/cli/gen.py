@@ -9,11 +9,13 @@ from pathlib import Path
 
 from residentkv.audit import reference as audit_reference
 from residentkv.cli.schema import write_schemas
+from residentkv.report import reference as rules_reference
 from residentkv.suite import reference as suite_reference
 from residentkv.trace import reference as trace_reference
 
 PAGES: dict[str, Callable[[str], str]] = {
     "docs/audit.md": audit_reference.refresh_blocks,
+    "docs/rules.md": rules_reference.refresh_blocks,
     "docs/suite.md": suite_reference.refresh_blocks,
     "docs/trace-format.md": trace_reference.refresh_blocks,
 }

@@ -14,11 +14,15 @@ from residentkv.report.plain import escape_controls
 
 _COMMANDS: dict[str, tuple[str, str]] = {
     "anchors": ("residentkv.cli.anchors:anchors", "Write, verify, compare and fetch anchors."),
+    "attest": ("residentkv.cli.attest:attest", "Sign and verify statements about reports."),
     "audit": ("residentkv.cli.audit:audit", "Judge event traces against the contract, fail-closed."),
     "check": ("residentkv.cli.check:check", "Judge rows of descriptors, fail-closed."),
+    "completion": ("residentkv.cli.completion:completion", "Print the completion script of a shell."),
     "demo": ("residentkv.cli.demo:demo", "Everything once on the reference runtime, from descriptors to verdicts."),
+    "explain": ("residentkv.cli.rules:explain", "Tell everything about a rule."),
     "litmus": ("residentkv.cli.litmus:litmus", "Measure the capacity and materialization litmus on a runtime."),
     "reference": ("residentkv.cli.reference:reference", "Run the reference runtime and write its traces."),
+    "rules": ("residentkv.cli.rules:rules", "List the rules, by code."),
     "study": ("residentkv.cli.study:study", "Put questions to a real runtime and audit what it did."),
     "report": ("residentkv.cli.report:report", "Reports for people, one HTML file each."),
     "suite": ("residentkv.cli.suite:suite", "Run the bad lowerings, and mutants of everything positive."),

@@ -1,17 +1,93 @@
-"""Options that several commands share: where anchors are looked up."""
+"""Options that several commands share: where anchors are looked up, and how a report is written."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
+from click.shell_completion import CompletionItem
 
-from residentkv.errors import UsageError
+from residentkv.claims.modes import NamedChoice
+from residentkv.errors import NoInputError, UsageError
+from residentkv.files import replace_file
 from residentkv.sources.machine import MachineSources, machine_sources
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class Format(NamedChoice):
+    """How a report is written; the exit code is the same for all of them."""
+
+    TEXT = "text"
+    JSON = "json"
+    SARIF = "sarif"
+    JUNIT = "junit"
+    GITHUB = "github"
+    IN_TOTO = "in-toto"
+
+
+REPORT_FORMATS = tuple(Format)
+UNSIGNED_FORMATS = tuple(f for f in Format if f is not Format.IN_TOTO)
+"""Formats of a report that is about no file which a statement could name."""
+
+
+def format_options(formats: tuple[Format, ...] = REPORT_FORMATS) -> Callable[[_F], _F]:
+    """Return a decorator that adds --format, --json and -o; the command gets `form` and `output`."""
+
+    def add(command: _F) -> _F:
+        @functools.wraps(command)
+        def run(*arguments: Any, word: str | None, as_json: bool, **options: Any) -> Any:
+            if as_json and word is not None:
+                raise UsageError("found --json with --format, expected one of them; --json is --format json")
+            form = Format.JSON if as_json else Format.parse(word or Format.TEXT)
+            if form not in formats:
+                raise UsageError(f"found --format {form}, expected one of {', '.join(formats)}")
+            return command(*arguments, form=form, **options)
+
+        decorated = run
+        for option in (
+            click.option("-o", "--output", metavar="FILE", help="Write the report to a file, in one step."),
+            click.option("--json", "as_json", is_flag=True, help="Short for --format json."),
+            click.option(
+                "--format",
+                "word",
+                metavar="|".join(formats),
+                shell_complete=complete_from(lambda: formats),
+                help="How the report is written; text when not given.",
+            ),
+        ):
+            decorated = option(decorated)
+        return cast(_F, decorated)
+
+    return add
+
+
+def write_report(text: str, output: str | None) -> None:
+    """Write a report to stdout, or to a file that has the old report or all of the new one, never a part.
+
+    Raises:
+        NoInputError: the file cannot be written.
+    """
+    if output is None:
+        if text:
+            click.echo(text.rstrip("\n"))
+        return
+    try:
+        replace_file(Path(output), text.rstrip("\n").encode("utf-8", "surrogateescape") + b"\n")
+    except OSError as e:
+        raise NoInputError(f"{output}: cannot be written ({e.strerror or e}), expected a file in a folder") from None
+
+
+def complete_from(words: Callable[[], Iterable[str]]) -> Callable[..., list[CompletionItem]]:
+    """Return a `shell_complete` that offers words; they are only made when a shell asks."""
+
+    def complete(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(word) for word in words() if word.startswith(incomplete)]
+
+    return complete
 
 
 def source_options(command: _F) -> _F:

@@ -11,11 +11,12 @@ import click
 from residentkv.audit import Verdict, audit_file
 from residentkv.audit.confirm import items_of
 from residentkv.claims.modes import Mode
+from residentkv.cli.options import UNSIGNED_FORMATS, Format, format_options, write_report
+from residentkv.cli.render import render_suite_as
 from residentkv.errors import EXIT_PASS, EXIT_VIOLATED, InputError, UsageError
 from residentkv.files import read_input
 from residentkv.lowering.checking import Selection
 from residentkv.lowering.depth import Depth
-from residentkv.report.documents import json_text
 from residentkv.report.suites import render_case, render_cases, render_tally, suite_document
 from residentkv.runtimes.reference.config import PRIMITIVE, RUNTIME
 from residentkv.runtimes.reference.workloads import WORKLOADS, play_workload
@@ -33,8 +34,8 @@ from residentkv.suite.tally import Tally, tally_trace
 @click.option("--case", "slugs", multiple=True, metavar="SLUG", help="Only this case, told in full.")
 @click.option("--mutants", is_flag=True, help="Also change every positive input in every small way (half a minute).")
 @click.option("--trace", "traces", multiple=True, metavar="FILE", help="With --mutants: one more conforming trace.")
-@click.option("--json", "as_json", is_flag=True, help="Write residentkv.suite/1 instead of text.")
-def suite(slugs: tuple[str, ...], mutants: bool, traces: tuple[str, ...], as_json: bool) -> int:
+@format_options(UNSIGNED_FORMATS)
+def suite(slugs: tuple[str, ...], mutants: bool, traces: tuple[str, ...], form: Format, output: str | None) -> int:
     """Run the bad lowerings: each must be refused for its own reason, and its repaired twin must pass.
 
     Exit code: 0 when all are, 10 when one is not or a mutant survived.
@@ -52,18 +53,18 @@ def suite(slugs: tuple[str, ...], mutants: bool, traces: tuple[str, ...], as_jso
         tally, positives = tally_all(known, [Path(t) for t in traces])
     passed = all(r.passed for r in results) and (tally is None or not tally.survivors)
     code = EXIT_PASS if passed else EXIT_VIOLATED
-    if as_json:
-        click.echo(json_text(suite_document(results, cases, tally, code)))
+    if form is not Format.TEXT:
+        write_report(render_suite_as(form, suite_document(results, cases, tally, code)), output)
         return code
+    lines: list[str] = []
     if slugs:
         for result in results:
-            for line in render_case(result, cases[result.slug], difference_of(result.slug, cases[result.slug])):
-                click.echo(line)
-    for line in render_cases(results):
-        click.echo(line)
+            case = cases[result.slug]
+            lines.extend(render_case(result, case, difference_of(result.slug, case)))
+    lines.extend(render_cases(results))
     if tally is not None:
-        for line in render_tally(tally, positives):
-            click.echo(line)
+        lines.extend(render_tally(tally, positives))
+    write_report("\n".join(lines), output)
     return code
 
 

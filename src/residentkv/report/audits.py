@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Final
 
 from residentkv.audit.model import AuditReport, ClaimResult, Finding
+from residentkv.report.shapes import AuditDocument, ClaimDocument, FindingDocument, TraceDocument
 from residentkv.report.text import CAVEAT
 
-JSON_SCHEMA = "residentkv.audit/1"
+JSON_SCHEMA: Final = "residentkv.audit/1"
 
 
-def audit_document(reports: Sequence[AuditReport], exit_code: int) -> dict[str, Any]:
+def audit_document(reports: Sequence[AuditReport], exit_code: int) -> AuditDocument:
     """Return reports as plain data."""
     return {
         "schema": JSON_SCHEMA,
@@ -21,7 +22,7 @@ def audit_document(reports: Sequence[AuditReport], exit_code: int) -> dict[str, 
     }
 
 
-def _report(report: AuditReport) -> dict[str, Any]:
+def _report(report: AuditReport) -> TraceDocument:
     return {
         "path": report.path,
         "sha256": report.sha256,
@@ -56,7 +57,7 @@ def _report(report: AuditReport) -> dict[str, Any]:
     }
 
 
-def _claim(claim: ClaimResult) -> dict[str, Any]:
+def _claim(claim: ClaimResult) -> ClaimDocument:
     return {
         "owner_scope": claim.owner_scope,
         "claim_id": claim.claim_id,
@@ -75,7 +76,7 @@ def _claim(claim: ClaimResult) -> dict[str, Any]:
     }
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def _finding(finding: Finding) -> FindingDocument:
     return {
         "code": finding.code,
         "slug": finding.slug,

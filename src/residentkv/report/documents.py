@@ -3,24 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from residentkv.lowering.anchors import AnchorReport
+from residentkv.lowering.baseline import RowChange
 from residentkv.lowering.checking import CheckedRow
+from residentkv.lowering.codes import WORSE
 from residentkv.lowering.matrix import cell_of
 from residentkv.lowering.relation import Exhibit, ObligationResult, RowVerdict
+from residentkv.report.shapes import (
+    AnchorDocument,
+    BaselineDocument,
+    CheckDocument,
+    ExhibitDocument,
+    ObligationDocument,
+    RecordedDocument,
+    RowAnchorDocument,
+    RowDocument,
+    TraceFileDocument,
+    VerdictDocument,
+)
 
-JSON_SCHEMA = "residentkv.check/1"
+JSON_SCHEMA: Final = "residentkv.check/1"
 CAVEAT = (
     "A verdict says what was audited at those versions. It is not a proof about unaudited behaviour, not a "
     "performance claim, and not a survey of runtimes."
 )
 
 
-def check_document(rows: Sequence[CheckedRow], exit_code: int, notes: Sequence[str]) -> dict[str, Any]:
-    """Return the report as plain data, `residentkv.check/1`."""
+def check_document(
+    rows: Sequence[CheckedRow],
+    exit_code: int,
+    notes: Sequence[str],
+    *,
+    evidence: Sequence[TraceFileDocument] = (),
+    baseline: BaselineDocument | None = None,
+) -> CheckDocument:
+    """Return the report as plain data, `residentkv.check/1`.
+
+    Args:
+        rows: what was judged.
+        exit_code: what the command ends with.
+        notes: sentences for the reader.
+        evidence: the traces that were given and audited again.
+        baseline: what changed since a baseline, when there is one.
+    """
     return {
         "schema": JSON_SCHEMA,
         "exit_code": exit_code,
@@ -28,15 +57,51 @@ def check_document(rows: Sequence[CheckedRow], exit_code: int, notes: Sequence[s
             {"path": d.path, "sha256": d.sha256, "runtime": d.runtime, "version": d.version}
             for d in {row.descriptor.sha256: row.descriptor for row in rows}.values()
         ],
+        "evidence": list(evidence),
         "rows": [_row_document(row) for row in rows],
+        "baseline": baseline,
         "notes": list(notes),
         "caveat": calibration(rows),
     }
 
 
-def _row_document(checked: CheckedRow) -> dict[str, Any]:
+def baseline_document(path: str, sha256: str, changes: Sequence[RowChange], unchanged: int) -> BaselineDocument:
+    """Return what changed since a baseline as plain data."""
+    return {
+        "path": path,
+        "sha256": sha256,
+        "unchanged": unchanged,
+        "changes": [
+            {
+                "runtime": c.runtime,
+                "primitive": c.primitive,
+                "mode": c.mode,
+                "depth": c.depth,
+                "change": c.change.value,
+                "version_before": c.version_before,
+                "version_now": c.version_now,
+                "verdict_before": None if c.verdict_before is None else c.verdict_before.value,
+                "verdict_now": None if c.verdict_now is None else c.verdict_now.value,
+                "sentence": c.sentence,
+            }
+            for c in changes
+        ],
+    }
+
+
+def baseline_notes(baseline: BaselineDocument) -> list[str]:
+    """Return in sentences what changed since a baseline, worst first."""
+    changes = baseline["changes"]
+    worse = sum(c["change"] in ("worse", "gone") for c in changes)
+    counts = f"{worse} worse, {len(changes) - worse} otherwise changed, {baseline['unchanged']} as they were"
+    codes = {"worse": f"{WORSE.code} ", "gone": f"{WORSE.code} "}
+    told = [f"{codes.get(c['change'], '')}{c['change']}: {c['sentence']}" for c in changes]
+    return [f"since {baseline['path']}: {counts}", *told]
+
+
+def _row_document(checked: CheckedRow) -> RowDocument:
     row, descriptor = checked.row, checked.descriptor
-    recorded = None
+    recorded: RecordedDocument | None = None
     cell = cell_of(checked)
     if checked.recorded is not None:
         recorded = {**_verdict_document(checked.recorded), "is_verified": False, "from": list(checked.recorded_on)}
@@ -52,15 +117,15 @@ def _row_document(checked: CheckedRow) -> dict[str, Any]:
         **_verdict_document(checked.verdict),
         "decided_by": None if cell.obstacle is None else str(cell.obstacle),
         "anchors_state": cell.anchors_state,
-        "anchors": [report_document(checked.anchors[name]) for name in sorted(checked.anchors)],
+        "anchors": [_row_anchor_document(checked, name) for name in sorted(checked.anchors)],
         "recorded": recorded,
     }
 
 
-def _verdict_document(verdict: RowVerdict) -> dict[str, Any]:
+def _verdict_document(verdict: RowVerdict) -> VerdictDocument:
     first = verdict.first_open
     return {
-        "verdict": verdict.verdict,
+        "verdict": verdict.verdict.value,
         "evidence_class": verdict.evidence_class,
         "sentence": verdict.sentence,
         "first_open_obligation": None if first is None else first.obligation,
@@ -71,10 +136,10 @@ def _verdict_document(verdict: RowVerdict) -> dict[str, Any]:
     }
 
 
-def _obligation_document(result: ObligationResult) -> dict[str, Any]:
+def _obligation_document(result: ObligationResult) -> ObligationDocument:
     return {
         "obligation": result.obligation,
-        "status": result.status,
+        "status": result.status.value,
         "sentence": result.sentence,
         "used": None if result.used is None else _exhibit_document(result.used),
         "contradicted_by": [_exhibit_document(e) for e in result.contradictions],
@@ -82,7 +147,7 @@ def _obligation_document(result: ObligationResult) -> dict[str, Any]:
     }
 
 
-def _exhibit_document(exhibit: Exhibit) -> dict[str, Any]:
+def _exhibit_document(exhibit: Exhibit) -> ExhibitDocument:
     return {
         "polarity": exhibit.polarity,
         "kind": exhibit.kind,
@@ -95,7 +160,7 @@ def _exhibit_document(exhibit: Exhibit) -> dict[str, Any]:
     }
 
 
-def report_document(report: AnchorReport) -> dict[str, Any]:
+def report_document(report: AnchorReport) -> AnchorDocument:
     """Return one anchor report as plain data."""
     return {
         "anchor": report.anchor,
@@ -106,6 +171,25 @@ def report_document(report: AnchorReport) -> dict[str, Any]:
         "sha256": report.sha256 or None,
         "distribution": report.distribution or None,
         "version": report.version or None,
+    }
+
+
+def _row_anchor_document(checked: CheckedRow, name: str) -> RowAnchorDocument:
+    anchor = checked.descriptor.anchors[name]
+
+    def word(key: str) -> str | None:
+        value = getattr(anchor, key, None)
+        return value if isinstance(value, str) else None
+
+    return {
+        **report_document(checked.anchors[name]),
+        "where": str(checked.descriptor.anchor_places[name]),
+        "package": word("package"),
+        "repository": word("repository"),
+        "commit": word("commit"),
+        "file": word("file"),
+        "symbol": word("symbol"),
+        "url": word("url"),
     }
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Final
 
 from residentkv.report.plain import escape_controls
+from residentkv.report.shapes import MutantsDocument, SuiteDocument
 from residentkv.suite.case import Case
 from residentkv.suite.equivalent import EQUIVALENCES
 from residentkv.suite.mutate_row import ROW_EQUIVALENCES
 from residentkv.suite.run import CaseResult
 from residentkv.suite.tally import Tally
 
-JSON_SCHEMA = "residentkv.suite/1"
+JSON_SCHEMA: Final = "residentkv.suite/1"
 WIDTH = 80
 MAX_SURVIVORS = 200
 
@@ -81,7 +82,7 @@ def render_tally(tally: Tally, positives: str) -> Iterator[str]:
 
 def suite_document(
     results: Sequence[CaseResult], cases: Mapping[str, Case], tally: Tally | None, exit_code: int
-) -> dict[str, Any]:
+) -> SuiteDocument:
     """Return the report as plain data, `residentkv.suite/1`."""
     return {
         "schema": JSON_SCHEMA,
@@ -105,7 +106,7 @@ def suite_document(
     }
 
 
-def _tally_document(tally: Tally) -> dict[str, Any]:
+def _tally_document(tally: Tally) -> MutantsDocument:
     return {
         "operators": {
             operator: {

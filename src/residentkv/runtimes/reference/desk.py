@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from residentkv.claims.arbiter import ClaimDecision, Verdict
+from residentkv.claims.arbiter import Answer, ClaimDecision
 from residentkv.claims.ledger import Key
 from residentkv.claims.lifecycle import OPEN, TERMINAL, State, Step
 from residentkv.claims.model import ClaimRequest, bind_claim, decode_claim_request, token_map_digest
@@ -96,9 +96,9 @@ class ClaimDesk:
         now_ns = self._parts.clock.next_ns
         for kept in [k for k in self.kept.values() if k.record.state is State.DEFERRED]:
             decision = self._decide(kept, claim_only=True)
-            if decision.verdict is Verdict.DEFERRED and now_ns < (kept.deferred_until_ns or 0):
+            if decision.verdict is Answer.DEFERRED and now_ns < (kept.deferred_until_ns or 0):
                 continue
-            if decision.verdict is Verdict.DEFERRED:
+            if decision.verdict is Answer.DEFERRED:
                 self._reject(kept, "deferral_deadline", "the room that it needs did not become free in time")
                 continue
             self._answer(kept, decision)
@@ -112,7 +112,7 @@ class ClaimDesk:
         )
         reason = detail = ""
         tier_room = parts.tier.capacity_blocks - parts.tier.reserved_blocks
-        if decision.verdict in (Verdict.ACCEPTED, Verdict.CLIPPED):
+        if decision.verdict in (Answer.ACCEPTED, Answer.CLIPPED):
             if claim.predicate.sidecars:
                 reason, detail = "sidecars_unsupported", "this engine keeps no state beside KV blocks for a claim"
             elif decision.mode is Mode.OFFLOADABLE and claim.footprint_blocks > tier_room:
@@ -125,7 +125,7 @@ class ClaimDesk:
         if not reason:
             return decision
         return ClaimDecision(
-            verdict=Verdict.REJECTED,
+            verdict=Answer.REJECTED,
             mode=claim.mode,
             reason=reason,
             detail=detail,
@@ -135,10 +135,10 @@ class ClaimDesk:
 
     def _answer(self, kept: Kept, decision: ClaimDecision) -> None:
         parts, record = self._parts, kept.record
-        if decision.verdict is Verdict.REJECTED:
+        if decision.verdict is Answer.REJECTED:
             self._reject(kept, decision.reason, decision.detail)
             return
-        if decision.verdict is Verdict.DEFERRED:
+        if decision.verdict is Answer.DEFERRED:
             if record.state is State.SUBMITTED:
                 parts.ledger.step(record, Step.DEFER)
                 kept.deferred_until_ns = parts.clock.next_ns + round(parts.config.defer_s * 1e9)
@@ -151,7 +151,7 @@ class ClaimDesk:
                     detail=decision.detail,
                 )
             return
-        clipped = decision.verdict is Verdict.CLIPPED
+        clipped = decision.verdict is Answer.CLIPPED
         if clipped:
             parts.ledger.clip(record, decision.mode)
         parts.ledger.step(record, Step.CLIP if clipped else Step.ACCEPT, now_ns=parts.clock.next_ns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from residentkv import __version__
-from residentkv.claims.arbiter import Verdict
+from residentkv.claims.arbiter import Answer
 from residentkv.errors import ResidentKVError
 from residentkv.runtimes.litmus import CapacityCell, LitmusPolicy, Materialization
 from residentkv.runtimes.reference.config import EngineConfig, Mechanism
@@ -97,7 +97,7 @@ class ReferenceLitmus:
             cached_tokens=cached * SIZE_TOKENS,
             spans=len(spans),
             leading_tokens=leading * SIZE_TOKENS,
-            holds=asked.decision is not None and asked.decision.verdict is Verdict.ACCEPTED,
+            holds=asked.decision is not None and asked.decision.verdict is Answer.ACCEPTED,
             reused_tokens=again.hit_blocks * SIZE_TOKENS,
         )
 
@@ -119,5 +119,5 @@ def make_claim(claim_id: str, predicate: str, *, mode: str = "hard_protected", o
 
 def _must_be_accepted(result: Result) -> None:
     decision = result.decision
-    if decision is None or decision.verdict is not Verdict.ACCEPTED:
+    if decision is None or decision.verdict is not Answer.ACCEPTED:
         raise ResidentKVError(f"the claim of {result.request_id!r} was not accepted: {decision}")

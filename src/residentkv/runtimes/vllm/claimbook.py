@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Protocol
 
-from residentkv.claims.arbiter import Arbiter, ArbiterPolicy, ClaimDecision, Verdict
+from residentkv.claims.arbiter import Answer, Arbiter, ArbiterPolicy, ClaimDecision
 from residentkv.claims.ledger import ClaimLedger, ClaimRecord, Key
 from residentkv.claims.lifecycle import OPEN, State, Step
 from residentkv.claims.model import ClaimRequest, ResidentClaim
@@ -122,7 +122,7 @@ class ClaimBook:
         track = ClaimTrack(record, hashes, keys)
         now_ns = self.log.now_ns()
         protected_blocks = self.ledger.protected_blocks
-        if decision.verdict not in (Verdict.ACCEPTED, Verdict.CLIPPED):
+        if decision.verdict not in (Answer.ACCEPTED, Answer.CLIPPED):
             self.ledger.step(record, Step.REJECT)
             self.ledger.forget(claim.key)
             self._emit(
@@ -134,7 +134,7 @@ class ClaimBook:
                 detail=decision.detail,
             )
             return decision, None
-        clipped = decision.verdict is Verdict.CLIPPED
+        clipped = decision.verdict is Answer.CLIPPED
         if clipped:
             self.ledger.clip(record, decision.mode)
         self.ledger.step(record, Step.CLIP if clipped else Step.ACCEPT, now_ns=now_ns)
@@ -169,12 +169,12 @@ class ClaimBook:
         if claim.predicate.sidecars:
             return self._no(claim, "sidecars_unsupported", "this engine keeps no state beside KV blocks for a claim")
         decision = arbiter.decide_claim(claim, object_blocks=len(keys))
-        if decision.verdict is Verdict.ACCEPTED and claim.mode is Mode.OFFLOADABLE:
+        if decision.verdict is Answer.ACCEPTED and claim.mode is Mode.OFFLOADABLE:
             held, rows = self.view.held_with(keys), self.view.tier_rows()
             if held > rows:
                 reason, detail = "tier_capacity", f"{held} blocks would be held, the second tier has {rows}"
                 if arbiter.policy.clip_to is not None:
-                    return self._no(claim, reason, detail, Verdict.CLIPPED, arbiter.policy.clip_to)
+                    return self._no(claim, reason, detail, Answer.CLIPPED, arbiter.policy.clip_to)
                 return self._no(claim, reason, detail)
         return decision
 
@@ -183,7 +183,7 @@ class ClaimBook:
         claim: ResidentClaim,
         reason: str,
         detail: str,
-        verdict: Verdict = Verdict.REJECTED,
+        verdict: Answer = Answer.REJECTED,
         mode: Mode | None = None,
     ) -> ClaimDecision:
         return ClaimDecision(

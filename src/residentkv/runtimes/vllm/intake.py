@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from residentkv.claims.arbiter import Verdict
+from residentkv.claims.arbiter import Answer
 from residentkv.claims.lifecycle import OPEN
 from residentkv.claims.model import MAX_NAME_CHARS, ClaimRequest, bind_claim, decode_claim_request, token_map_digest
 from residentkv.claims.predicates import parse_predicate
@@ -163,7 +163,7 @@ def _decide_new(
         "reason": decision.reason,
         "detail": decision.detail,
     }
-    if decision.verdict is Verdict.CLIPPED:
+    if decision.verdict is Answer.CLIPPED:
         intake.reply["clipped_from"] = claim.mode.value
 
 

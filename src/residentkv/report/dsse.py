@@ -1,0 +1,102 @@
+"""Signed statements: DSSE envelopes, by securesystemslib. The only module that imports it; it is the extra `sign`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from residentkv.errors import InputError, UsageError
+from residentkv.report.codes import NOT_A_STATEMENT, SIGNATURE
+from residentkv.report.intoto import PAYLOAD_TYPE
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import SSlibKey
+
+EXTRA = "install residentkv with its extra 'sign'"
+
+
+def sign_payload(payload: bytes, key: bytes, path: str) -> dict[str, Any]:
+    """Return an envelope with one signature over a statement.
+
+    Args:
+        payload: the statement as it is stored; these bytes are signed.
+        key: a private key, PEM (PKCS 8): Ed25519, ECDSA on a NIST curve, or RSA.
+        path: how to name the key in errors.
+
+    Raises:
+        UsageError: the extra is not installed, or the key is none that can sign.
+    """
+    try:
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+        from securesystemslib.dsse import Envelope
+        from securesystemslib.signer import CryptoSigner
+    except ImportError as e:
+        raise UsageError(f"found no {e.name}, expected it for signatures; {EXTRA}") from None
+    try:
+        # Whatever the key turns out to be, the signer says whether it can sign with it.
+        signer = CryptoSigner(load_pem_private_key(key, None))
+    except (ValueError, TypeError, UnsupportedAlgorithm, AttributeError) as e:
+        raise UsageError(f"{path}: found no private key that can sign ({e}), expected PEM without a password") from None
+    envelope = Envelope(payload, PAYLOAD_TYPE, {})
+    envelope.sign(signer)
+    signed: dict[str, Any] = envelope.to_dict()
+    return signed
+
+
+def open_envelope(envelope: dict[str, Any], keys: Sequence[Path], path: str) -> tuple[bytes, str]:
+    """Return the payload of an envelope and the id of a key that signed it.
+
+    Args:
+        envelope: the decoded JSON.
+        keys: files with public keys, PEM; one of them has to have signed.
+        path: how to name the envelope in errors.
+
+    Raises:
+        UsageError: the extra is not installed, or a key cannot be read.
+        InputError: RKV401, it is no envelope of a statement.
+        SignatureError: none of the keys made a signature over it.
+    """
+    try:
+        from securesystemslib.dsse import Envelope
+        from securesystemslib.exceptions import Error
+    except ImportError as e:
+        raise UsageError(f"found no {e.name}, expected it for signatures; {EXTRA}") from None
+    public = [_public_key(key) for key in keys]
+    try:
+        base64.b64decode(envelope["payload"], validate=True)
+        opened = Envelope.from_dict(envelope)
+    except (KeyError, TypeError, ValueError, AttributeError, binascii.Error, Error) as e:
+        raise InputError(f"found no DSSE envelope ({e!r})", path=path, code=NOT_A_STATEMENT.code) from None
+    if opened.payload_type != PAYLOAD_TYPE:
+        message = f"found a payload of type {opened.payload_type[:60]!r}, expected {PAYLOAD_TYPE}"
+        raise InputError(message, path=path, code=NOT_A_STATEMENT.code)
+    try:
+        accepted = opened.verify(list(public), 1)
+    except (Error, ValueError) as e:
+        raise SignatureError(f"{path}: {SIGNATURE.code} no given key signed this statement: {e}") from None
+    return opened.payload, next(iter(accepted))
+
+
+class SignatureError(UsageError):
+    """A signature is not there, or is not by a given key; the statement is not believed."""
+
+    exit_code = 10
+
+
+def _public_key(path: Path) -> SSlibKey:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+    from securesystemslib.exceptions import Error
+    from securesystemslib.signer import SSlibKey
+
+    from residentkv.files import read_input
+
+    raw = read_input(path)
+    try:
+        return SSlibKey.from_crypto(load_pem_public_key(raw))
+    except (ValueError, TypeError, UnsupportedAlgorithm, Error) as e:
+        raise UsageError(f"{path}: found no public key ({e}), expected PEM") from None
