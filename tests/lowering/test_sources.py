@@ -294,3 +294,15 @@ def test_fetch_gets_a_wheel_with_pip_and_keeps_only_that(tmp_path, monkeypatch):
     with pytest.raises(NoInputError, match=r"somertime==9\.9: pip download failed: No matching distribution"):
         fetch_package("somertime", "9.9", tmp_path / "packages")
     assert [p.name for p in (tmp_path / "packages").iterdir()] == [path.name]
+
+
+def test_one_file_of_a_repository_can_be_given_under_its_web_address(tmp_path):
+    """A repository that is too large to clone: the file is taken as given, for that commit and path only."""
+    saved = tmp_path / "pool.cpp"
+    saved.write_text("one\n")
+    url = f"https://example.org/some/rtime/blob/{'a' * 40}/src/pool.cpp"
+    sources = machine_sources(documents={url: saved})
+    assert sources.git_file("https://example.org/some/rtime.git", "a" * 40, "src/pool.cpp") == b"one\n"
+    for commit, file in (("b" * 40, "src/pool.cpp"), ("a" * 40, "src/other.cpp")):
+        with pytest.raises(TargetUnreadableError, match="no checkout"):
+            sources.git_file("example.org/some/rtime", commit, file)

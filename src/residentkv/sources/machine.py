@@ -14,7 +14,7 @@ from residentkv.errors import NoInputError
 from residentkv.lowering.anchors import PackageCopy, TargetAbsentError, TargetUnreadableError
 from residentkv.sources.archives import archives_named, open_archive
 from residentkv.sources.cache import MAX_TRACE_BYTES, checkouts_dir, packages_dir, venv_site_packages
-from residentkv.sources.git import Checkouts
+from residentkv.sources.git import Checkouts, normalise_repository
 from residentkv.sources.installed import find_installed, read_limited
 
 _SKIPPED = re.compile(r"<(script|style)\b.*?</\1\s*>|<!--.*?-->", re.S | re.I)
@@ -60,7 +60,14 @@ class MachineSources:
         return copies
 
     def git_file(self, repository: str, commit: str, file: str) -> bytes:
-        """Return a file of a repository at a commit."""
+        """Return a file of a repository at a commit: the text that the caller gave for its web address, or a checkout's.
+
+        A repository can be too large to clone for one file. Of a single file nobody can see that it is of that commit;
+        the digest says only that it has the text that was anchored.
+        """
+        given = self.documents.get(f"https://{normalise_repository(repository)}/blob/{commit}/{file}")
+        if given is not None:
+            return read_limited(given)
         return self.checkouts.read(repository, commit, file)
 
     def document_text(self, url: str) -> str:
