@@ -26,9 +26,19 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
         (POOL + "\n\nwith open(LIMIT) as accept:\n    pass\n", 11),
         (POOL + "\n\ndel accept\n", 11),
         (QUOTED, 11),
+        (POOL + "\n\nif (accept := LIMIT):\n    pass\n", 11),
+        (POOL + "\n\nWORDS = [accept for word in 'ab' if (accept := word)]\n", 11),
+        (POOL + "\n\ndef other(x=(accept := 1)):\n    pass\n", 11),
+        (POOL + "\n\nkey = lambda x: (accept := x)\n", 0),
+        (POOL + "\n\ndef other(x):\n    if (accept := x):\n        return accept\n", 0),
+        (POOL + "\n\ntry:\n    pass\nexcept ValueError as accept:\n    pass\n", 11),
+        (POOL + "\n\nmatch LIMIT:\n    case [accept, *_]:\n        pass\n", 11),
+        (POOL + "\n\nmatch LIMIT:\n    case {'a': 1, **accept}:\n        pass\n", 11),
+        (POOL + "\n\nPool.evict = LIMIT\n", 11),
+        (POOL + "\n\ndef other(x):\n    global accept\n    accept = x\n", 11),
     ],
 )
 def test_a_symbol_that_is_bound_again_or_only_quoted_is_not_verified(pool: str, code: int, site: Site) -> None:
-    """A loop, a with or a del takes the name; a string that holds the text of a function defines none."""
+    """Whatever takes the name leaves no one symbol; a string defines none, and a function's own name takes nothing."""
     site.pool.write_text(pool)
     assert site.run("check", "--mode", "best_effort") == code

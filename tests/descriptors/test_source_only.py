@@ -39,7 +39,7 @@ def test_reading_alone_makes_no_row_positive(descriptor: Descriptor) -> None:
 
 
 def test_where_nothing_can_be_read_every_row_is_unknown_and_its_record_is_not(descriptor: Descriptor) -> None:
-    """A machine without the runtime says unknown; --recorded says, marked, what was read when the digests were written."""
+    """A machine without the runtime says unknown; --recorded says, marked, what the digests were written from."""
     scope = Scope("x.yaml", descriptor.package, descriptor.distributions, descriptor.versions)
     findings = Findings(anchors=AnchorVerifier(Nothing()).verify_all(descriptor.anchors, scope), audited={})
     checked: list[CheckedRow] = [check_row(row, descriptor, findings, with_recorded=True) for row in descriptor.rows()]

@@ -62,10 +62,11 @@ def render_span(span: LineSpan) -> str:
 def symbol_spans(source: bytes) -> dict[str, list[LineSpan]]:
     """Return for every dotted symbol of a Python file the places where it is bound, decorators included.
 
-    Functions, classes, methods, assignments, annotated fields and targets of `for`, `with` and `del` at module and
-    class level, also inside `if`, `try`, `with`, `for` and `match`.
+    Whatever binds a name at module or class level: functions, classes, methods, assignments (also to an attribute of a
+    class, as `Pool.evict = other`), annotated fields, targets of `for`, `with`, `del`, `except` and `:=`, captures of
+    `match`, imports; also inside `if`, `try`, `with`, `for` and `match`, and in a function that says `global`.
     A symbol that is bound more than once (overloads, a property and its setter, a
-    fallback after ImportError) has several places: which one counts cannot be told from the text. Imports bind too.
+    fallback after ImportError) has several places: which one counts cannot be told from the text.
 
     Raises:
         SyntaxError, ValueError: the file is not Python of this interpreter's version.
@@ -81,19 +82,53 @@ def symbol_spans(source: bytes) -> dict[str, list[LineSpan]]:
 
 def _bindings(body: Sequence[ast.AST], prefix: str) -> Iterator[tuple[str, LineSpan]]:
     for node in body:
+        span = _span_of(node)
+        for name in _walrus_names(node):
+            yield prefix + name, span
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-            yield prefix + node.name, (first, node.end_lineno or node.lineno)
+            yield prefix + node.name, (first, span[1])
             if isinstance(node, ast.ClassDef):
                 yield from _bindings(node.body, f"{prefix}{node.name}.")
+            else:
+                for inner in ast.walk(node):
+                    if isinstance(inner, ast.Global):
+                        yield from ((name, _span_of(inner)) for name in inner.names)
         elif isinstance(node, ast.stmt):
-            span = (node.lineno, node.end_lineno or node.lineno)
             for name in _bound_names(node):
                 yield prefix + name, span
             for block in ("body", "orelse", "handlers", "finalbody", "cases"):
                 yield from _bindings(getattr(node, block, []), prefix)
-        elif isinstance(node, ast.ExceptHandler | ast.match_case):
+        elif isinstance(node, ast.ExceptHandler):
+            if node.name is not None:
+                yield prefix + node.name, span
             yield from _bindings(node.body, prefix)
+        elif isinstance(node, ast.match_case):
+            for name in _captured_names(node.pattern):
+                yield prefix + name, _span_of(node.pattern)
+            yield from _bindings(node.body, prefix)
+
+
+def _span_of(node: ast.AST) -> LineSpan:
+    first = getattr(node, "lineno", 1)
+    return first, getattr(node, "end_lineno", None) or first
+
+
+def _walrus_names(node: ast.AST) -> Iterator[str]:
+    """Yield the targets of `:=` in the expressions of a statement; a lambda binds its own, a comprehension does not."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):
+            continue
+        if isinstance(child, ast.NamedExpr):
+            yield child.target.id
+        yield from _walrus_names(child.args if isinstance(child, ast.Lambda) else child)
+
+
+def _captured_names(pattern: ast.pattern) -> Iterator[str]:
+    for node in ast.walk(pattern):
+        name = node.rest if isinstance(node, ast.MatchMapping) else getattr(node, "name", None)
+        if isinstance(name, str):
+            yield name
 
 
 def _bound_names(node: ast.stmt) -> Iterator[str]:
@@ -112,11 +147,15 @@ def _bound_names(node: ast.stmt) -> Iterator[str]:
     elif isinstance(node, ast.Import | ast.ImportFrom):
         for alias in node.names:
             yield alias.asname or alias.name.split(".")[0]
+    elif type(node).__name__ == "TypeAlias":  # Python 3.12
+        yield from _target_names(node.name)  # type: ignore[attr-defined]
 
 
 def _target_names(target: ast.expr) -> Iterator[str]:
     if isinstance(target, ast.Name):
         yield target.id
+    elif isinstance(target, ast.Attribute):
+        yield from (f"{owner}.{target.attr}" for owner in _target_names(target.value))
     elif isinstance(target, ast.Tuple | ast.List):
         for element in target.elts:
             yield from _target_names(element)

@@ -60,7 +60,7 @@ class MachineSources:
         return copies
 
     def git_file(self, repository: str, commit: str, file: str) -> bytes:
-        """Return a file of a repository at a commit: the text that the caller gave for its web address, or a checkout's.
+        """Return a file of a repository at a commit: the text that was given for its web address, or a checkout's.
 
         A repository can be too large to clone for one file. Of a single file nobody can see that it is of that commit;
         the digest says only that it has the text that was anchored.
