@@ -1,333 +1,272 @@
-"""The relation enumerated: every combination of what can become of the obligations of a mode, counted and printed.
+"""The relation, complete: every combination of what can become of the obligations of every mode, at every depth.
 
-What is enumerated in full, and what is not:
+There are too many assignments to judge one by one (4^12 for `hard_protected`, more with the depths of the supports),
+and they need not be: the verdict is a function of a summary that adds up over obligations.
 
-1. *One obligation.* Every (mode, obligation, row depth) with every set of at most two statements out of 30: polarity,
-   five depths, dynamic or static kind, verified or not. Against the formula of spec section 5, written a second time.
-2. *One row.* Every assignment of satisfied, missing, unknown and contradicted to the obligations of `best_effort`
-   (4^4, all depths), `soft_priority` (4^8, native and patch) and `expiring` (4^9, patch).
-3. *Large modes.* `demotable` (4^9), `routed_reuse` (4^10), `offloadable` (4^11) and `hard_protected` (4^12) are not
-   enumerated in full. What is: every assignment with at most three obligations that are not satisfied, and every one
-   that is constant but for at most two obligations, at all depths; and 5,000 drawn with a fixed seed.
-
-Why that is enough for 3: the result of an obligation depends on the statements about this obligation only (asserted
-for every row judged here, against 1). The verdict is then a function of the set of statuses that occur, of the depths
-of the supports used, and of `related`, and every one of the 15 sets of statuses is among the assignments (asserted).
-That the verdict depends on the set alone, and not on which obligation has which status, is read off the code of
-`judge_row` and tested by 2 in full for the smaller modes, by 3 in part; for the larger modes it is not proven by test.
+1. *One obligation.* Every set of at most two statements, out of all 30 kinds, is judged. What each leaves in the
+   summary is compared with spec section 5, and what taking a support away or losing sight of a statement does to it is
+   collected. A statement is one of: verified against, unverified against, a support that counts at its depth, an
+   unverified support, nothing. What a pair leaves is a function of which of these occur, and every combination of them,
+   of any size, is judged as well; so larger sets add nothing.
+2. *Adding up.* All 48 summaries: the sum is commutative, associative and idempotent, so that neither order nor
+   repetition of obligations counts, and the empty summary is neutral.
+3. *The verdict.* `judge_row` hands `conclude` the sum and two flags and nothing else (a spy sees what it is given), and
+   every sum that can occur is judged once with the real relation, by an assignment that gives it.
+4. *Counting.* Assignments are counted by adding obligation after obligation, a table of summaries with exact numbers;
+   the small modes are also judged one by one, and the counts agree.
+5. *Laws.* For every sum of the other obligations and every change of one: taking a support away or losing sight of
+   anything never makes a verdict better. No positive verdict without all obligations satisfied.
 """
 
 from __future__ import annotations
 
 import itertools
-import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
-from operator import getitem, is_
 
 import pytest
 
 from residentkv.claims.modes import Mode
 from residentkv.lowering import relation
 from residentkv.lowering.depth import Depth
-from residentkv.lowering.format import EvidenceKind, Polarity
-from residentkv.lowering.obligations import BEHAVIOURAL, BUNDLES, Obligation, allowed_depths
-from residentkv.lowering.relation import Exhibit, Standing, Status, Verdict, judge_obligation, judge_row
+from residentkv.lowering.obligations import BUNDLES, Obligation, allowed_depths
+from residentkv.lowering.relation import (
+    EvidenceClass,
+    Exhibit,
+    Standing,
+    Status,
+    Summary,
+    Verdict,
+    conclude,
+    judge_obligation,
+    judge_row,
+    summarise,
+)
+from tests.lowering.statements import SUPPORTS, UNREADABLE, counts, every_statement, expected_status, statement
 
-VERIFIED = Standing("a", True, False, "verified", "unchanged")
-UNREADABLE = Standing("b", False, False, "unreadable", "no copy was found")
-S, M, U, C = Status.SATISFIED, Status.MISSING, Status.UNKNOWN, Status.CONTRADICTED
-SUPPORTS, CONTRADICTS = Polarity.SUPPORTS, Polarity.CONTRADICTS
-TRACE, SOURCE = EvidenceKind.TRACE, EvidenceKind.SOURCE
-
-
-class One(Exhibit):
-    """A statement that is equal to itself only; there is one object for each, and comparing is most of the work."""
-
-    __hash__ = object.__hash__
-    __eq__ = object.__eq__
-
-
-def statement(
-    obligation: Obligation,
-    polarity: Polarity = SUPPORTS,
-    depth: Depth = Depth.NATIVE,
-    standing: Standing = VERIFIED,
-    kind: EvidenceKind = TRACE,
-) -> Exhibit:
-    """Return the one statement of this kind."""
-    return _one(obligation, polarity, depth, standing, kind)
-
-
-@cache
-def _one(obligation: Obligation, polarity: Polarity, depth: Depth, standing: Standing, kind: EvidenceKind) -> Exhibit:
-    source = "native" if depth is Depth.NATIVE else "adapter"
-    return One(obligation, polarity, kind, depth, standing, source, "note", "d.yaml:1:1")
-
-
-def counts(e: Exhibit, mode: Mode, depth: Depth) -> bool:
-    """supports(e, o), anchored(e) and depth_allowed(depth(e), o, m), and within what the row is judged at."""
-    return (
-        e.polarity is SUPPORTS
-        and e.standing.is_verified
-        and e.depth in allowed_depths(e.obligation, mode)
-        and e.depth.within(depth)
-        and (e.obligation not in BEHAVIOURAL or e.kind is TRACE)
-    )
-
-
-def expected_status(evidence: Iterable[Exhibit], mode: Mode, depth: Depth) -> Status:
-    """Spec section 5 for one obligation: what is out of reach of the row is as if it were not there."""
-    seen = [e for e in evidence if e.depth.within(depth)]
-    against = [e for e in seen if e.polarity is CONTRADICTS]
-    if any(e.standing.is_verified for e in against):
-        return C
-    if against:
-        return U
-    if any(counts(e, mode, depth) for e in seen):
-        return S
-    return U if any(not e.standing.is_verified for e in seen) else M
-
-
-def expected_verdict(cells: Sequence[tuple[Exhibit, ...]], mode: Mode, depth: Depth, related: bool) -> Verdict:
-    """Spec section 5 for a row."""
-    statuses = [expected_status(cell, mode, depth) for cell in cells]
-    if C in statuses:
-        return Verdict.REJECTED
-    if U in statuses:
-        return Verdict.UNKNOWN
-    if M in statuses:
-        return Verdict.APPROXIMATE if related else Verdict.UNKNOWN
-    native = all(any(counts(e, mode, depth) and e.depth is Depth.NATIVE for e in cell) for cell in cells)
-    return Verdict.NATIVE_SOUND if native else Verdict.SOUND_WITH_ADAPTER
-
-
-def test_every_set_of_two_statements_about_one_obligation_is_judged_as_the_formula_says(capsys):
-    """Also: order and repetition change nothing; taking support away, or losing sight of anything, never helps."""
-    judged: Counter[Status] = Counter()
-    taken = 0
-    for mode in Mode:
-        for obligation in BUNDLES[mode]:
-            alphabet = [
-                statement(obligation, polarity, depth, standing, kind)
-                for polarity, depth, standing in itertools.product(
-                    (SUPPORTS, CONTRADICTS), Depth, (VERIFIED, UNREADABLE)
-                )
-                for kind in ((TRACE, SOURCE) if polarity is SUPPORTS else (SOURCE,))
-            ]
-            sets = [c for size in range(3) for c in itertools.combinations(alphabet, size)]
-            for depth in Depth:
-                status = {}
-                for some in sets:
-                    result = judge_obligation(obligation, mode, depth, some)
-                    again = judge_obligation(obligation, mode, depth, (*reversed(some), *some))
-                    assert result == again
-                    assert result.status is expected_status(some, mode, depth), (mode, obligation, depth, some)
-                    assert (result.used is not None) == (result.status is S)
-                    status[frozenset(some)] = result.status
-                    judged[result.status] += 1
-                for some, was in status.items():
-                    for e in some:
-                        without = status[some - {e}]
-                        if e.polarity is SUPPORTS:
-                            assert without is not S or was is S
-                            assert (without is C) == (was is C)
-                            taken += 1
-                        if e.standing.is_verified:
-                            lost = statement(obligation, e.polarity, e.depth, UNREADABLE, e.kind)
-                            assert status[(some - {e}) | {lost}] is not S or was is S
-                            taken += 1
-    _report(capsys, f"one obligation: {sum(judged.values())} sets judged, {_told(judged)}; {taken} taken away or lost")
-    assert set(judged) == set(Status)
-
-
-CELLS = (S, M, U, C)
-
-
-def cell(status: Status, obligation: Obligation, mode: Mode, depth: Depth) -> tuple[Exhibit, ...]:
-    """Return statements that give an obligation this status; the support is as deep as the row, where it may be."""
-    at = depth if depth in allowed_depths(obligation, mode) else Depth.NATIVE
-    support = statement(obligation, depth=at)
-    if status is S:
-        return (support,)
-    if status is M:
-        return ()
-    if status is U:
-        return (statement(obligation, depth=at, standing=UNREADABLE),)
-    return (support, statement(obligation, CONTRADICTS))
-
-
-@pytest.fixture
-def fast(monkeypatch: pytest.MonkeyPatch) -> Callable[..., relation.ObligationResult]:
-    """Remember the result of each (obligation, mode, depth, statements); the relation itself is the real one."""
-    known: dict[tuple[object, ...], relation.ObligationResult] = {}
-
-    def remembered(obligation, mode, depth, exhibits):
-        key = (obligation, mode, depth, *exhibits)
-        if key not in known:
-            known[key] = judge_obligation(obligation, mode, depth, exhibits)
-        return known[key]
-
-    monkeypatch.setattr(relation, "judge_obligation", remembered)
-    monkeypatch.setattr(relation, "_order", cache(relation._order))
-    return remembered
-
-
+C, U, M, S = Status.CONTRADICTED, Status.UNKNOWN, Status.MISSING, Status.SATISFIED
+EVERY = [Summary(c, u, m, d) for c, u, m in itertools.product((False, True), repeat=3) for d in (None, *Depth)]
+FLAGS = list(itertools.product((False, True), repeat=2))
 RELATED = Standing("like", True, False, "verified", "unchanged")
 
 
-def check_all(
-    mode: Mode, depth: Depth, vectors: Iterable[tuple[int, ...]], alone: Callable[..., relation.ObligationResult]
-) -> Counter[Verdict]:
-    """Judge the rows given by indices into `CELLS`, against spec section 5, and count verdicts.
+@cache
+def pairs_of(mode: Mode, obligation: Obligation, depth: Depth) -> dict[frozenset[Exhibit], Summary]:
+    """What every set of at most two statements about an obligation leaves in the summary, by the real relation."""
+    alphabet = every_statement(obligation)
+    sets = (c for size in range(3) for c in itertools.combinations(alphabet, size))
+    return {frozenset(s): summarise(judge_obligation(obligation, mode, depth, s)) for s in sets}
 
-    Also assert that the result of each obligation is the one that its own statements alone give.
-    """
-    table = [[cell(status, o, mode, depth) for status in CELLS] for o in BUNDLES[mode]]
-    results = [
-        [alone(o, mode, depth, sorted(some, key=relation._order)) for some in cells]
-        for o, cells in zip(BUNDLES[mode], table, strict=True)
-    ]
-    native = all(e.depth is Depth.NATIVE for cells in table for e in cells[0])
-    positive = Verdict.NATIVE_SOUND if native else Verdict.SOUND_WITH_ADAPTER
-    found: Counter[Verdict] = Counter()
-    chain = itertools.chain.from_iterable
-    for vector in vectors:
-        row = judge_row(mode, depth, chain(map(getitem, table, vector)), related=(RELATED,))
-        assert all(map(is_, row.obligations, map(getitem, results, vector)))
-        verdict = row.verdict
-        if 3 in vector:
-            assert verdict is Verdict.REJECTED
-        elif 2 in vector:
-            assert verdict is Verdict.UNKNOWN
-        elif 1 in vector:
-            assert verdict is Verdict.APPROXIMATE
-        else:
-            assert verdict is positive
-        found[verdict] += 1
+
+def atoms_of(mode: Mode, obligation: Obligation, depth: Depth) -> dict[Summary, tuple[Exhibit, ...]]:
+    """Every different thing that can become of an obligation, with statements that make it so."""
+    found: dict[Summary, tuple[Exhibit, ...]] = {}
+    for some, summary in pairs_of(mode, obligation, depth).items():
+        found.setdefault(summary, tuple(some))
     return found
 
 
-FULL = [
-    *((Mode.BEST_EFFORT, depth) for depth in Depth),
-    (Mode.SOFT_PRIORITY, Depth.NATIVE),
-    (Mode.SOFT_PRIORITY, Depth.PATCH),
-    (Mode.EXPIRING, Depth.PATCH),
-]
+def cells() -> Iterator[tuple[Mode, Obligation, Depth]]:
+    """Every obligation of every mode at every depth."""
+    for mode, depth in itertools.product(Mode, Depth):
+        for obligation in BUNDLES[mode]:
+            yield mode, obligation, depth
 
 
-@pytest.mark.parametrize(("mode", "depth"), FULL)
-def test_every_assignment_of_a_mode_is_judged_as_the_formula_says(mode, depth, fast, capsys):
-    """Exactly one of all 4^n is positive: the one in which every obligation is satisfied."""
-    size = len(BUNDLES[mode])
-    found = check_all(mode, depth, itertools.product(range(4), repeat=size), fast)
-    _report(capsys, f"{mode} at {depth}: all {4**size} assignments judged, {_told(found)}")
-    assert sum(found.values()) == 4**size
-    assert found[Verdict.REJECTED] == 4**size - 3**size
-    assert found[Verdict.UNKNOWN] == 3**size - 2**size
-    assert found[Verdict.APPROXIMATE] == 2**size - 1
+def status_of(summary: Summary) -> Status:
+    """The status that one obligation's part of a summary stands for."""
+    if summary.is_contradicted:
+        return C
+    if summary.is_unknown:
+        return U
+    return M if summary.is_missing else S
 
 
-def few_open(size: int, rest: int, most: int) -> Iterator[tuple[int, ...]]:
-    """Yield every assignment that is `rest` but for at most `most` obligations."""
-    others = [n for n in range(4) if n != rest]
-    for count in range(most + 1):
-        for places in itertools.combinations(range(size), count):
-            for values in itertools.product(others, repeat=count):
-                vector = [rest] * size
-                for place, value in zip(places, values, strict=True):
-                    vector[place] = value
-                yield tuple(vector)
+def test_every_pair_of_statements_leaves_in_the_summary_what_spec_section_5_says(capsys):
+    """Exactly one of the four statuses, and the shallowest depth that counts."""
+    judged: Counter[Status] = Counter()
+    for mode, obligation, depth in cells():
+        kinds: dict[frozenset[object], Summary] = {}
+        for some, summary in pairs_of(mode, obligation, depth).items():
+            expected = expected_status(some, mode, depth)
+            assert (
+                sum((summary.is_contradicted, summary.is_unknown, summary.is_missing, summary.deepest is not None)) == 1
+            )
+            assert status_of(summary) is expected
+            used = [e.depth for e in some if counts(e, mode, depth)]
+            assert summary.deepest is (min(used, key=lambda d: d.rank) if expected is S else None)
+            kind = frozenset(part for e in some if (part := part_of(e, mode, depth)) is not None)
+            assert kinds.setdefault(kind, summary) == summary, "a statement is more than what its part says"
+            judged[expected] += 1
+        judged += judge_all_parts(mode, obligation, depth)
+    told = ", ".join(f"{judged[s]} {s}" for s in Status)
+    _report(capsys, f"one obligation: {sum(judged.values())} sets of statements in {len(list(cells()))} cells, {told}")
 
 
-def large(mode: Mode, depth: Depth) -> set[tuple[int, ...]]:
-    """Return the assignments of a large mode that the module docstring names."""
-    size = len(BUNDLES[mode])
-    chosen = set(few_open(size, 0, 3))
-    for rest in range(1, 4):
-        chosen.update(few_open(size, rest, 2))
-    if depth is Depth.PATCH:
-        draw = random.Random(f"{mode}")
-        chosen.update(tuple(draw.choices(range(4), k=size)) for _ in range(5_000))
-    return chosen
+def judge_all_parts(mode: Mode, obligation: Obligation, depth: Depth) -> Counter[Status]:
+    """Judge every combination of parts, with one statement for each, reversed and repeated."""
+    parts = {part: e for e in every_statement(obligation) if (part := part_of(e, mode, depth)) is not None}
+    judged: Counter[Status] = Counter()
+    for size in range(3, len(parts) + 1):
+        for some in itertools.combinations(parts.values(), size):
+            result = judge_obligation(obligation, mode, depth, (*some, *reversed(some)))
+            assert result.status is expected_status(some, mode, depth)
+            used = [e.depth for e in some if counts(e, mode, depth)]
+            if result.status is S:
+                assert result.used is not None and result.used.depth is min(used, key=lambda d: d.rank)
+            judged[result.status] += 1
+    return judged
 
 
-@pytest.mark.parametrize("mode", [Mode.DEMOTABLE, Mode.ROUTED_REUSE, Mode.OFFLOADABLE, Mode.HARD_PROTECTED])
-def test_assignments_of_a_large_mode_are_judged_as_the_formula_says(mode, fast, capsys):
-    """Every set of statuses that contains satisfied, or that one status fills, occurs; see the module docstring."""
-    for depth in Depth:
-        chosen = large(mode, depth)
-        found = check_all(mode, depth, sorted(chosen), fast)
-        size = len(BUNDLES[mode])
-        _report(capsys, f"{mode} at {depth}: {len(chosen)} of {4**size} assignments judged, {_told(found)}")
-        assert sum(v for k, v in found.items() if k.is_positive) == 1
-        kinds = {frozenset(v) for v in chosen}
-        assert {k for k in kinds if 0 in k} == {
-            frozenset((0, *c)) for n in range(4) for c in itertools.combinations((1, 2, 3), n)
-        }
-        assert len(kinds) == 15, "every set of statuses that is not empty"
+def part_of(e: Exhibit, mode: Mode, depth: Depth) -> object:
+    """What one statement contributes; None for nothing. A deeper support than the one used contributes nothing more."""
+    if not e.depth.within(depth):
+        return None
+    if e.polarity is not SUPPORTS:
+        return "against" if e.standing.is_verified else "doubt"
+    if counts(e, mode, depth):
+        return e.depth
+    return None if e.standing.is_verified else "unseen"
 
 
-def rich_cells(obligation: Obligation, mode: Mode, depth: Depth) -> list[tuple[Exhibit, ...]]:
-    """Cells with spare, useless, lost and contradicting statements, besides the four plain ones."""
-    support = cell(S, obligation, mode, depth)[0]
-    native = statement(obligation)
-    blind = statement(obligation, depth=depth, standing=UNREADABLE)
-    static = statement(obligation, kind=SOURCE)
-    doubt = statement(obligation, CONTRADICTS, standing=UNREADABLE)
-    against = statement(obligation, CONTRADICTS)
-    out = [(), (support,), (native, support), (support, blind), (static,), (blind,), (support, doubt)]
-    out += [(support, against), (against,)]
-    return list(dict.fromkeys(tuple(dict.fromkeys(c)) for c in out))
+def test_summaries_add_up_in_any_order_and_repetition_adds_nothing(capsys):
+    """All 48 summaries, all triples of them."""
+    none = Summary()
+    for a in EVERY:
+        assert a + a == a
+        assert a + none == none + a == a
+    for a, b in itertools.product(EVERY, repeat=2):
+        assert a + b == b + a
+        for c in EVERY:
+            assert (a + b) + c == a + (b + c)
+    _report(capsys, f"sums: {len(EVERY)} summaries, {len(EVERY) ** 3} triples")
+
+
+def test_a_positive_verdict_has_every_obligation_satisfied_and_what_it_leans_on_seen():
+    """Of all 48 summaries and flags: nothing contradicted, unknown or missing, a support used, the basis seen."""
+    for summary, (seen, related) in itertools.product(EVERY, FLAGS):
+        verdict, evidence_class = conclude(summary, basis_is_seen=seen, is_related=related)
+        clean = not (summary.is_contradicted or summary.is_unknown or summary.is_missing)
+        assert verdict.is_positive == (clean and summary.deepest is not None and seen)
+        assert (verdict is Verdict.REJECTED) == summary.is_contradicted
+        assert (verdict is Verdict.NATIVE_SOUND) == (verdict.is_positive and summary.deepest is Depth.NATIVE)
+        assert (evidence_class is EvidenceClass.ADAPTER_OBSERVATIONAL) == (
+            verdict.is_positive and summary.deepest is Depth.OBSERVE
+        )
+        if verdict is Verdict.APPROXIMATE:
+            assert summary.is_missing and related and seen and not summary.is_unknown
+
+
+def assignments(mode: Mode, depth: Depth) -> dict[Summary, tuple[int, tuple[Exhibit, ...]]]:
+    """How many assignments of a mode add up to each summary, and the statements of one of them.
+
+    An assignment says for each obligation that it is contradicted, unknown, missing, or satisfied at some depth.
+    """
+    table: dict[Summary, tuple[int, tuple[Exhibit, ...]]] = {Summary(): (1, ())}
+    for obligation in BUNDLES[mode]:
+        longer: dict[Summary, tuple[int, tuple[Exhibit, ...]]] = {}
+        for (sum_, (number, some)), (atom, more) in itertools.product(
+            table.items(), atoms_of(mode, obligation, depth).items()
+        ):
+            before, shown = longer.get(sum_ + atom, (0, (*some, *more)))
+            longer[sum_ + atom] = (before + number, shown)
+        table = longer
+    return table
 
 
 @pytest.mark.parametrize("mode", list(Mode))
-def test_taking_evidence_away_order_and_repetition_never_improve_a_row(mode, fast, capsys):
-    """All of best_effort; else every pair of neighbours through every rich cell while the rest is satisfied."""
-    bundle = BUNDLES[mode]
-    draw = random.Random(f"{mode}")
-    rows = away = 0
+def test_every_assignment_of_every_mode_at_every_depth_is_counted_and_judged(mode, capsys):
+    """The real relation judges one assignment for every sum; the numbers are exact and add up to all there are."""
+    total: Counter[Verdict] = Counter()
     for depth in Depth:
-        rich = [rich_cells(o, mode, depth) for o in bundle]
-        plain = [cell(S, o, mode, depth) for o in bundle]
-        if mode is Mode.BEST_EFFORT:
-            several: Iterable[list[tuple[Exhibit, ...]]] = map(list, itertools.product(*rich))
-        else:
-            several = _pairs(plain, rich)
-        for cells in several:
-            row = judge_row(mode, depth, itertools.chain.from_iterable(cells))
-            assert row.verdict is expected_verdict(cells, mode, depth, related=False)
-            assert not row.verdict.is_positive or all(r.status is S for r in row.obligations)
-            rows += 1
-            if rows % 7 == 0:
-                evidence = [*itertools.chain.from_iterable(cells)] * 2
-                draw.shuffle(evidence)
-                assert judge_row(mode, depth, evidence) == row
-            for n, some in enumerate(cells):
-                for e in some:
-                    if e.polarity is not SUPPORTS:
-                        continue
-                    rest = [c if m != n else tuple(x for x in c if x is not e) for m, c in enumerate(cells)]
-                    less = judge_row(mode, depth, itertools.chain.from_iterable(rest)).verdict
-                    assert less.rank <= row.verdict.rank
-                    assert (less is Verdict.REJECTED) == (row.verdict is Verdict.REJECTED)
-                    away += 1
-    _report(
-        capsys, f"{mode}: {rows} rows judged, {away} times one support taken away, every 7th row shuffled and doubled"
-    )
+        found: Counter[Verdict] = Counter()
+        for summary, (number, exhibits) in assignments(mode, depth).items():
+            for seen, related in FLAGS:
+                basis = () if seen else (UNREADABLE,)
+                row = judge_row(mode, depth, exhibits, basis=basis, related=(RELATED,) if related else ())
+                expected = conclude(summary, basis_is_seen=seen, is_related=related)
+                assert (row.verdict, row.evidence_class) == expected
+                assert not row.verdict.is_positive or all(r.status is S for r in row.obligations)
+            found[conclude(summary, basis_is_seen=True, is_related=True)[0]] += number
+        supports = [sum(d.within(depth) for d in allowed_depths(obligation, mode)) for obligation in BUNDLES[mode]]
+        size = len(supports)
+        assert sum(found.values()) == product(3 + n for n in supports)
+        assert found[Verdict.REJECTED] == product(3 + n for n in supports) - product(2 + n for n in supports)
+        assert found[Verdict.UNKNOWN] == product(2 + n for n in supports) - product(1 + n for n in supports)
+        positive = found[Verdict.NATIVE_SOUND] + found[Verdict.SOUND_WITH_ADAPTER]
+        assert positive == product(supports), "only assignments with every obligation satisfied"
+        assert found[Verdict.APPROXIMATE] == product(1 + n for n in supports) - positive
+        assert found[Verdict.NATIVE_SOUND] == 1
+        total += found
+    told = ", ".join(f"{total[v]:,} {v}" for v in Verdict)
+    _report(capsys, f"{mode}: {sum(total.values()):,} assignments of {size} obligations at 5 depths, {told}")
 
 
-def _pairs(
-    plain: list[tuple[Exhibit, ...]], rich: list[list[tuple[Exhibit, ...]]]
-) -> Iterator[list[tuple[Exhibit, ...]]]:
-    for a, b in itertools.pairwise(range(len(plain))):
-        for left, right in itertools.product(rich[a], rich[b]):
-            yield [left if n == a else right if n == b else c for n, c in enumerate(plain)]
+def product(numbers) -> int:
+    """The product of some numbers."""
+    out = 1
+    for n in numbers:
+        out *= n
+    return out
 
 
-def _told(found: Counter) -> str:
-    return ", ".join(f"{found[key]} {key}" for key in sorted(found))
+def test_counting_agrees_with_judging_one_by_one(capsys):
+    """best_effort at every depth: each assignment through the real relation."""
+    for depth in Depth:
+        choices = [list(atoms_of(Mode.BEST_EFFORT, o, depth).values()) for o in BUNDLES[Mode.BEST_EFFORT]]
+        one_by_one = Counter(
+            judge_row(Mode.BEST_EFFORT, depth, itertools.chain(*cells), related=(RELATED,)).verdict
+            for cells in itertools.product(*choices)
+        )
+        counted: Counter[Verdict] = Counter()
+        for summary, (number, _) in assignments(Mode.BEST_EFFORT, depth).items():
+            counted[conclude(summary, basis_is_seen=True, is_related=True)[0]] += number
+        assert one_by_one == counted
+    _report(capsys, f"best_effort at patch, one by one: {sum(one_by_one.values())}")
+
+
+def test_a_row_gets_its_verdict_from_the_sum_and_two_flags_alone(monkeypatch):
+    """What judge_row hands over is the sum of its obligations; and what comes back is the verdict, whatever it is."""
+    given = []
+    answer = (Verdict.APPROXIMATE, EvidenceClass.APPROXIMATION_SUBSTRATE)
+
+    def spy(summary, *, basis_is_seen, is_related):
+        given.append((summary, basis_is_seen, is_related))
+        return answer
+
+    monkeypatch.setattr(relation, "conclude", spy)
+    for mode, depth in itertools.product(Mode, Depth):
+        for summary, (_, exhibits) in assignments(mode, depth).items():
+            for seen, related in FLAGS:
+                basis = () if seen else (UNREADABLE,)
+                shown = (*exhibits, *reversed(exhibits))
+                row = judge_row(mode, depth, shown, basis=basis, related=(RELATED,) if related else ())
+                assert given.pop() == (summary, seen, related)
+                assert (row.verdict, row.evidence_class) == answer
+
+
+def test_taking_evidence_away_or_losing_sight_of_it_never_improves_a_row(capsys):
+    """Every change of one obligation that these make, beside every sum of the others, for every flag."""
+    changes: set[tuple[Summary, Summary]] = set()
+    for mode, obligation, depth in cells():
+        known = pairs_of(mode, obligation, depth)
+        for some, before in known.items():
+            for e in some:
+                if e.polarity is SUPPORTS:
+                    changes.add((before, known[some - {e}]))
+                if e.standing.is_verified:
+                    lost = statement(e.obligation, e.polarity, e.depth, UNREADABLE, e.kind)
+                    changes.add((before, known[(some - {e}) | {lost}]))
+    judged = 0
+    for (before, after), rest, (seen, related) in itertools.product(changes, EVERY, FLAGS):
+        was, _ = conclude(rest + before, basis_is_seen=seen, is_related=related)
+        for seen_after, related_after in {(seen, related), (False, related), (seen, False)}:
+            becomes, _ = conclude(rest + after, basis_is_seen=seen and seen_after, is_related=related and related_after)
+            assert becomes.rank <= was.rank, (before, after, rest)
+            judged += 1
+    assert any(a != b for a, b in changes)
+    _report(capsys, f"losses: {len(changes)} changes of one obligation, {judged} rows before and after")
 
 
 def _report(capsys: pytest.CaptureFixture[str], line: str) -> None:

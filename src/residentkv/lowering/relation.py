@@ -7,6 +7,7 @@ sight of bad news never helps. A supporting statement that is taken away never i
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -116,6 +117,28 @@ class ObligationResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Summary:
+    """All that the verdict of a row takes from its obligations; the sum of two is that of both together.
+
+    `deepest` is the depth of the deepest support that was used, None when none was.
+    """
+
+    is_contradicted: bool = False
+    is_unknown: bool = False
+    is_missing: bool = False
+    deepest: Depth | None = None
+
+    def __add__(self, other: Summary) -> Summary:
+        depths = [d for d in (self.deepest, other.deepest) if d is not None]
+        return Summary(
+            self.is_contradicted or other.is_contradicted,
+            self.is_unknown or other.is_unknown,
+            self.is_missing or other.is_missing,
+            max(depths, key=lambda d: d.rank, default=None),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class RowVerdict:
     """The verdict of one row with everything that led to it.
 
@@ -164,46 +187,74 @@ def judge_row(
     all_related = set(related)
     related_problems = tuple(sorted(s for s in all_related if s.is_refuted))
     verified = tuple(sorted(s.label for s in all_related if s.is_verified))
-    statuses = {r.status for r in results}
-    if Status.CONTRADICTED in statuses:
-        verdict = Verdict.REJECTED
-        named = next(r for r in results if r.status is Status.CONTRADICTED)
+    summary = functools.reduce(Summary.__add__, map(summarise, results))
+    is_related = bool(verified) and not related_problems
+    verdict, evidence_class = conclude(summary, basis_is_seen=not basis_problems, is_related=is_related)
+    first = {r.status: r for r in reversed(results)}
+    if verdict is Verdict.REJECTED:
+        named = first[Status.CONTRADICTED]
         sentence = f"{named.obligation} is contradicted: {named.sentence}"
     elif basis_problems:
-        verdict = Verdict.UNKNOWN
         sentence = f"what was judged could not be seen here: {basis_problems[0].sentence}"
-    elif Status.UNKNOWN in statuses:
-        verdict = Verdict.UNKNOWN
-        named = next(r for r in results if r.status is Status.UNKNOWN)
+    elif Status.UNKNOWN in first:
+        named = first[Status.UNKNOWN]
         sentence = f"{named.obligation} is unknown: {named.sentence}"
-    elif statuses == {Status.SATISFIED}:
-        supports = [r.used for r in results if r.used is not None]
-        is_native = all(s.depth is Depth.NATIVE for s in supports)
-        verdict = Verdict.NATIVE_SOUND if is_native else Verdict.SOUND_WITH_ADAPTER
-        sentence = "every obligation is satisfied"
-        if not is_native:
-            helpers = sorted({f"{s.source} at depth {s.depth}" for s in supports if s.depth is not Depth.NATIVE})
-            sentence += f", with help from {', '.join(helpers)}"
-    else:
-        named = next(r for r in results if r.status is not Status.SATISFIED)
+    elif Status.MISSING in first:
         missing = [r.obligation.value for r in results if r.status is Status.MISSING]
+        named = first[Status.MISSING]
         sentence = f"{', '.join(missing)} missing; {named.obligation}: {named.sentence}"
         if related_problems:
-            verdict = Verdict.UNKNOWN
             sentence += f"; and what it resembles has changed: {related_problems[0].sentence}"
-        else:
-            verdict = Verdict.APPROXIMATE if verified else Verdict.UNKNOWN
+    else:
+        sentence = "every obligation is satisfied"
+        used = [r.used for r in results if r.used is not None and r.used.depth is not Depth.NATIVE]
+        if used:
+            helpers = sorted({f"{e.source} at depth {e.depth}" for e in used})
+            sentence += f", with help from {', '.join(helpers)}"
     return RowVerdict(
         mode=mode,
         depth=depth,
         verdict=verdict,
-        evidence_class=_class_of(verdict, results),
+        evidence_class=evidence_class,
         obligations=results,
         basis_problems=basis_problems,
         related_problems=related_problems,
         related=verified,
         sentence=sentence,
     )
+
+
+def summarise(result: ObligationResult) -> Summary:
+    """Return what the verdict of a row takes from one obligation."""
+    return Summary(
+        is_contradicted=result.status is Status.CONTRADICTED,
+        is_unknown=result.status is Status.UNKNOWN,
+        is_missing=result.status is Status.MISSING,
+        deepest=None if result.used is None else result.used.depth,
+    )
+
+
+def conclude(summary: Summary, *, basis_is_seen: bool, is_related: bool) -> tuple[Verdict, EvidenceClass]:
+    """Return the verdict of a row and its class: a function of these three and of nothing else (spec section 5).
+
+    Args:
+        summary: of all obligations of the mode.
+        basis_is_seen: every anchor that shows where the primitive and its adapters live was verified.
+        is_related: something like the promise was verified, and nothing like it has changed or gone.
+    """
+    if summary.is_contradicted:
+        return Verdict.REJECTED, EvidenceClass.REJECTED_MAPPING
+    if not basis_is_seen or summary.is_unknown or (not summary.is_missing and summary.deepest is None):
+        return Verdict.UNKNOWN, EvidenceClass.UNKNOWN_EVIDENCE
+    if summary.is_missing:
+        if is_related:
+            return Verdict.APPROXIMATE, EvidenceClass.APPROXIMATION_SUBSTRATE
+        return Verdict.UNKNOWN, EvidenceClass.UNKNOWN_EVIDENCE
+    if summary.deepest is Depth.NATIVE:
+        return Verdict.NATIVE_SOUND, EvidenceClass.NATIVE_CONFORMANCE
+    if summary.deepest is Depth.OBSERVE:
+        return Verdict.SOUND_WITH_ADAPTER, EvidenceClass.ADAPTER_OBSERVATIONAL
+    return Verdict.SOUND_WITH_ADAPTER, EvidenceClass.ADAPTER_POLICY
 
 
 def judge_obligation(obligation: Obligation, mode: Mode, depth: Depth, exhibits: Iterable[Exhibit]) -> ObligationResult:
@@ -288,16 +339,3 @@ def _order(exhibit: Exhibit) -> tuple[str, ...]:
         exhibit.note,
         exhibit.place,
     )
-
-
-def _class_of(verdict: Verdict, results: Iterable[ObligationResult]) -> EvidenceClass:
-    if verdict is Verdict.NATIVE_SOUND:
-        return EvidenceClass.NATIVE_CONFORMANCE
-    if verdict is Verdict.SOUND_WITH_ADAPTER:
-        deepest = max(r.used.depth.rank for r in results if r.used is not None)
-        return EvidenceClass.ADAPTER_OBSERVATIONAL if deepest == Depth.OBSERVE.rank else EvidenceClass.ADAPTER_POLICY
-    if verdict is Verdict.APPROXIMATE:
-        return EvidenceClass.APPROXIMATION_SUBSTRATE
-    if verdict is Verdict.REJECTED:
-        return EvidenceClass.REJECTED_MAPPING
-    return EvidenceClass.UNKNOWN_EVIDENCE
