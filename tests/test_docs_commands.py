@@ -59,7 +59,9 @@ ELSEWHERE = {
 
 REFERENCES = {
     "residentkv anchors add",
+    "residentkv anchors diff",
     "residentkv anchors fetch",
+    "residentkv anchors verify",
     "residentkv audit",
     "residentkv check",
     "residentkv check --json",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -51,6 +51,9 @@ class Copy:
         if self.content is None:
             raise TargetUnreadableError("the disk failed")
         return self.content.encode("utf-8", "surrogateescape")
+
+    def files(self) -> Iterator[str]:
+        yield "somertime/pool.py"
 
 
 @dataclass

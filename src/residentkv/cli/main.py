@@ -20,6 +20,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "completion": ("residentkv.cli.completion:completion", "Print the completion script of a shell."),
     "demo": ("residentkv.cli.demo:demo", "Everything once on the reference runtime, from descriptors to verdicts."),
     "explain": ("residentkv.cli.rules:explain", "Tell everything about a rule."),
+    "init": ("residentkv.cli.init:init", "Write a descriptor skeleton for an installed package."),
     "litmus": ("residentkv.cli.litmus:litmus", "Measure the capacity and materialization litmus on a runtime."),
     "reference": ("residentkv.cli.reference:reference", "Run the reference runtime and write its traces."),
     "rules": ("residentkv.cli.rules:rules", "List the rules, by code."),

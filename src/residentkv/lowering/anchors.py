@@ -6,7 +6,7 @@ Pure: everything is read through a `Sources`. `residentkv.sources` has the one t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -107,6 +107,9 @@ class PackageCopy(Protocol):
             TargetAbsentError: it has no such file.
             TargetUnreadableError: it could not be read.
         """
+
+    def files(self) -> Iterator[str]:
+        """Yield the names that `read` takes, in any order."""
 
 
 class Sources(Protocol):

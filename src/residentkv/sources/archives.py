@@ -6,7 +6,7 @@ import email
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
@@ -43,6 +43,10 @@ class WheelCopy:
             if prefix + file in self._names:
                 return self._member(prefix + file)
         raise TargetAbsentError(f"{file} is not in the archive")
+
+    def files(self) -> Iterator[str]:
+        """Yield the files of it; see `PackageCopy.files`."""
+        yield from _names_below(self._names, self._prefixes)
 
     def _member(self, name: str) -> bytes:
         infos = self._names[name]
@@ -93,6 +97,10 @@ class SdistCopy:
                 return content
         raise TargetAbsentError(f"{file} is not in the archive")
 
+    def files(self) -> Iterator[str]:
+        """Yield the files of it; see `PackageCopy.files`."""
+        yield from _names_below(self._files, self._prefixes)
+
 
 def open_archive(path: Path) -> PackageCopy:
     """Open a wheel or sdist file.
@@ -116,6 +124,15 @@ def archives_named(folder: Path, name: str) -> Iterator[Path]:
         stem = path.name.split("-")[0] if path.suffix == ".whl" else path.name.rsplit("-", 1)[0]
         if canonicalize_name(stem) == wanted:
             yield path
+
+
+def _names_below(names: Iterable[str], prefixes: tuple[str, ...]) -> Iterator[str]:
+    """Yield each name without its longest prefix, so that `read` finds it again."""
+    longest = sorted(prefixes, key=len, reverse=True)
+    for name in names:
+        prefix = next((p for p in longest if name.startswith(p)), None)
+        if prefix is not None and not name.endswith("/"):
+            yield name.removeprefix(prefix)
 
 
 def _below(top: str) -> tuple[str, ...]:

@@ -55,6 +55,15 @@ class InstalledCopy:
                 return read_limited(path)
         raise TargetAbsentError(f"{file} is missing from {self.distribution} {self.version}")
 
+    def files(self) -> Iterator[str]:
+        """Yield the files that are recorded; of an editable or our own package, those below its roots."""
+        if self._listed is not None:
+            yield from self._listed
+            return
+        for root in self._roots:
+            if root.is_dir():
+                yield from (p.relative_to(root).as_posix() for p in sorted(root.rglob("*.py")))
+
 
 def read_limited(path: Path, limit: int | None = None) -> bytes:
     """Return a file that is not larger than `limit` bytes, by default what an anchored file may have.
