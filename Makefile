@@ -13,9 +13,10 @@ CORE_STAMP := $(VENV)/.core-$(call digest,envs/core.lock)
 VLLM_VENV := $(RESIDENTKV_CACHE)/venvs/vllm-$(call digest,envs/vllm.lock)
 VLLM_STAMP := $(VLLM_VENV)/.complete
 export RESIDENTKV_VLLM_PYTHON := $(VLLM_VENV)/bin/python
+BROWSER_STAMP := $(VENV)/.browser-$(call digest,envs/browser.lock)
 PIP := -m pip --disable-pip-version-check -q install
 
-.PHONY: setup demo check lint types fast live test bench bench-witness gen envs env-vllm clean
+.PHONY: setup demo check lint types fast live test bench bench-witness gen envs env-browser env-vllm clean
 
 setup: $(CORE_STAMP)
 
@@ -35,7 +36,16 @@ $(VLLM_STAMP): envs/vllm.lock
 env-vllm: setup $(VLLM_STAMP)
 	$(BIN)/residentkv witness --prepare
 
-envs: env-vllm
+# What the browser tests drive: Debian's Chromium, and a driver in the core's venv that brings no browser of its own.
+$(BROWSER_STAMP): envs/browser.lock $(CORE_STAMP)
+	$(BIN)/python $(PIP) --no-deps -r envs/browser.lock
+	touch $@
+
+env-browser: setup $(BROWSER_STAMP)
+	command -v chromium >/dev/null || { apt-get -qq update && \
+	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium fonts-dejavu-core; }
+
+envs: env-browser env-vllm
 
 demo: setup
 	$(BIN)/residentkv demo

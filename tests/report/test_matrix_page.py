@@ -145,7 +145,7 @@ def test_a_baseline_tells_what_got_worse(tmp_path: Path, capsys: pytest.CaptureF
     part = Page(text).text.split("What changed: ")[1].split("Find Mode")[0]
     assert "1 changed, 2 as before" in part
     assert "worse lru hard protected, native native sound rejected" in part
-    assert "victim_exclusion satisfied → contradicted" in part
+    assert "satisfied → contradicted: victim_exclusion" in part
 
 
 def test_a_baseline_that_is_something_else_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

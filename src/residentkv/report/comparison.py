@@ -69,6 +69,14 @@ class RowChange:
     after: PastRow | None
     moved: tuple[tuple[Obligation, Status | None, Status | None], ...]
 
+    @property
+    def steps(self) -> list[tuple[Status | None, Status | None, list[Obligation]]]:
+        """The obligations that moved, together when they moved alike."""
+        alike: dict[tuple[Status | None, Status | None], list[Obligation]] = {}
+        for obligation, was, now in self.moved:
+            alike.setdefault((was, now), []).append(obligation)
+        return [(was, now, names) for (was, now), names in alike.items()]
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:

@@ -244,7 +244,7 @@ def _row_view(
     return RowView(
         id=f"{prefix}-{row.primitive.id}-{row.mode}-{row.depth}",
         checked=checked,
-        decided_by="" if obstacle is None else str(obstacle),
+        decided_by="" if obstacle is None else f"{obstacle.name} {obstacle.status or obstacle.state}",
         obligations=tuple(
             ObligationView(
                 name=o.obligation,

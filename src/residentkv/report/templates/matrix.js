@@ -89,5 +89,5 @@
     });
   }
   addEventListener("beforeprint", () => { for (const row of rows) row.open = !row.hidden; });
-  follow();
+  addEventListener("load", () => setTimeout(follow)); // after the browser went to the fragment, which takes the focus
 })();

@@ -228,7 +228,7 @@
   function close(at) {
     const where = axis().position(at);
     const [a, b] = axis().all;
-    const span = Math.min(state.to - state.from, Math.max((b - a) / 50, state.inTime ? 1 : 40));
+    const span = Math.min(state.to - state.from, state.inTime ? Math.max((b - a) / 50, 1e-3) : 120);
     look(where - span / 2, where + span / 2);
   }
 
@@ -379,5 +379,6 @@
   addEventListener("hashchange", follow);
   lookAtAll();
   filter();
-  follow();
+  fillTable();
+  addEventListener("load", () => setTimeout(follow));
 })();

@@ -172,12 +172,16 @@ const drawing = (() => {
       }
     } else {
       for (let n = from; n < to; n += 1) {
-        pen.fillStyle = colour.bg;
+        const here = x(list[n]);
+        const alone = (n === 0 || here - x(list[n - 1]) > 5) && (n + 1 === list.length || x(list[n + 1]) - here > 5);
+        pen.fillStyle = alone ? colour.bg : colour.text;
         pen.strokeStyle = colour.text;
         pen.beginPath();
-        pen.arc(x(list[n]), middle, 3.5, 0, 7);
-        pen.fill();
-        pen.stroke();
+        if (alone) {
+          pen.arc(here, middle, 3.5, 0, 7);
+          pen.fill();
+          pen.stroke();
+        } else pen.fillRect(here - 0.5, middle - 5, 1, 10);
       }
     }
     pen.font = `700 13px ${colour.mono}`;
