@@ -22,6 +22,7 @@ from residentkv.lowering.model import Descriptor
 from residentkv.lowering.pinning import pin_anchor
 from residentkv.lowering.yamltree import decode_text
 from residentkv.report.documents import json_text, report_document
+from residentkv.report.drift import HEAD, drift_row
 from residentkv.report.plain import escape_controls
 from residentkv.sources.cache import packages_dir
 from residentkv.sources.fetch import fetch_package, parse_exact
@@ -82,7 +83,7 @@ def add(
         versions=draft.package.versions,
     )
     verifier = AnchorVerifier(named_sources(documents, checkouts, archives, site_packages))
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    today = _today()
     fresh = _address(stated) if stated else {}
     if missing:
         todo = {name: anchor for name, anchor in draft.anchors.items() if anchor.sha256 is msgspec.UNSET}
@@ -156,6 +157,7 @@ def verify(
 @click.option("--runtime", metavar="NAME", help="Only this runtime of the library.")
 @click.option("--version", metavar="VERSION", help="Only descriptors for this version.")
 @click.option("--against", metavar="PACKAGE==VERSION", help="Compare with this version instead of the described one.")
+@click.option("--markdown", is_flag=True, help="Write a row of a table for each descriptor; needs --against.")
 @source_options
 def diff(
     ids: tuple[str, ...],
@@ -163,6 +165,7 @@ def diff(
     runtime: str | None,
     version: str | None,
     against: str | None,
+    markdown: bool,
     documents: tuple[str, ...],
     checkouts: tuple[str, ...],
     archives: tuple[str, ...],
@@ -173,26 +176,31 @@ def diff(
     Exit code: 0 when nothing changed or vanished, 11 otherwise. The version to compare with must be installed in an
     environment of the cache folder, be named by an option, or be fetched with 'residentkv anchors fetch'.
     """
+    if markdown and (against is None or ids):
+        raise UsageError("anchors diff: --markdown compares whole descriptors with --against PACKAGE==VERSION")
     descriptors = select_descriptors(runtime, version, files)
     _check_ids(ids, descriptors)
     verifier = AnchorVerifier(named_sources(documents, checkouts, archives, site_packages))
     drifts: list[Drift] = []
+    table = HEAD
     for descriptor in descriptors:
         name, other = (None, None) if against is None else parse_exact(against)
-        found = find_drift(descriptor, verifier, name, other)
-        drifts.extend(d for d in found if not ids or d.report.anchor in ids)
+        found = [d for d in find_drift(descriptor, verifier, name, other) if not ids or d.report.anchor in ids]
+        drifts.extend(found)
+        if found and against is not None:
+            table += drift_row(descriptor, against, _today(), found)
     if not drifts:
         raise NoInputError(f"anchors diff: no anchor is in {against or 'a package'}; name a package of the descriptors")
     if against is not None and all(d.report.state.is_unreached for d in drifts):
         hint = f"fetch it with 'residentkv anchors fetch {against}' or name it with --archive or --site-packages"
         raise NoInputError(f"anchors diff: {against} is not at hand ({drifts[0].report.sentence}); {hint}")
-    for drift in drifts:
+    for drift in () if markdown else drifts:
         report = drift.report
         if report.state is not AnchorState.VERIFIED:
             click.echo(escape_controls(f"{report.anchor} {report.state}: {report.target}: {report.sentence}"))
             for line in drift.diff:
                 click.echo(escape_controls(f"    {line}"))
-    click.echo(_counts(d.report for d in drifts))
+    click.echo(table if markdown else _counts(d.report for d in drifts), nl=not markdown)
     return EXIT_PASS if all(d.report.state.is_verified for d in drifts) else EXIT_UNKNOWN
 
 
@@ -204,6 +212,10 @@ def fetch(package: str, sdist: bool) -> None:
     name, version = parse_exact(package)
     path = fetch_package(name, version, packages_dir(), sdist=sdist)
     click.echo(f"fetched {path}")
+
+
+def _today() -> str:
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
 def _check_ids(ids: Iterable[str], descriptors: Iterable[Descriptor]) -> None:

@@ -8,14 +8,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 from residentkv.audit import reference as audit_reference
+from residentkv.cli.check import check_rows
 from residentkv.cli.schema import write_schemas
+from residentkv.lowering.checking import Selection
 from residentkv.report import reference as rules_reference
+from residentkv.report import studies
+from residentkv.sources.library import load_library
+from residentkv.sources.recorded import OwnSources
 from residentkv.suite import reference as suite_reference
 from residentkv.trace import reference as trace_reference
+
+
+def refresh_studies(text: str) -> str:
+    """Render the generated parts of docs/studies.md: the library as recorded, whatever is installed here."""
+    rows = check_rows(load_library(), Selection(), OwnSources(), (), True)
+    return studies.refresh_blocks(text, studies.as_recorded(rows))
+
 
 PAGES: dict[str, Callable[[str], str]] = {
     "docs/audit.md": audit_reference.refresh_blocks,
     "docs/rules.md": rules_reference.refresh_blocks,
+    "docs/studies.md": refresh_studies,
     "docs/suite.md": suite_reference.refresh_blocks,
     "docs/trace-format.md": trace_reference.refresh_blocks,
 }

@@ -1,0 +1,92 @@
+"""The generated parts of docs/studies.md: the recorded matrix, the published verdicts, and the table of drift."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from residentkv.cli.check import check_rows
+from residentkv.lowering.checking import Selection
+from residentkv.lowering.matrix import Matrix
+from residentkv.lowering.relation import Verdict
+from residentkv.report.published import PUBLISHED, best_cell, explain
+from residentkv.report.studies import as_recorded, refresh_blocks, render_published
+from residentkv.sources.library import load_library
+from residentkv.sources.machine import machine_sources
+from residentkv.sources.recorded import OwnSources
+from tests.lowering.site import POOL, Site, install
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture(scope="module")
+def matrix() -> Matrix:
+    """The library as recorded."""
+    return as_recorded(check_rows(load_library(), Selection(), OwnSources(), (), True))
+
+
+def test_the_recorded_matrix_does_not_depend_on_this_machine(matrix: Matrix) -> None:
+    """Of packages only our own is looked at, although others are installed; the rest is as its digests recorded it."""
+    assert OwnSources().package_copies(["click", "pytest"]) == []
+    assert machine_sources().package_copies(["click"]), "installed, and not looked at"
+    assert [c.version for c in OwnSources().package_copies(["residentkv"])]
+    others = [c for c in matrix.cells() if c.runtime in ("tensorrt_llm", "lmcache", "mooncake", "llm_d")]
+    assert {c.verdict for c in others} == {Verdict.APPROXIMATE, Verdict.REJECTED}
+
+
+def test_every_published_verdict_stands_beside_ours_with_a_reason(matrix: Matrix) -> None:
+    """No row of ours is left unexplained, and the spec has the verdicts that we say were published."""
+    spec = " ".join((DOCS / "spec.md").read_text().split())
+    published = spec.split("Published verdicts:", 1)[1].split("nothing native_sound anywhere", 1)[0]
+    text = render_published(matrix)
+    for one in PUBLISHED:
+        cell, why = explain(one, matrix)
+        assert why in text
+        assert cell is None or (cell.runtime, cell.mode) == (one.runtime, one.mode)
+        assert re.search(rf"`{one.mode}` {one.verdict}", published), one.subject
+    assert len(PUBLISHED) == published.count("sound_with_adapter")
+
+
+def test_a_verdict_that_changes_is_explained_by_nobody(matrix: Matrix) -> None:
+    """Then the page cannot be generated until somebody writes why."""
+    ours = best_cell(matrix, "tensorrt_llm", PUBLISHED[0].mode)
+    assert ours is not None and ours.verdict is Verdict.APPROXIMATE
+    parts = []
+    for part in matrix.parts:
+        lines = tuple(
+            replace(line, cells={m: replace(c, verdict=Verdict.NATIVE_SOUND) for m, c in line.cells.items()})
+            for line in part.lines
+        )
+        parts.append(replace(part, lines=lines) if part.runtime == "tensorrt_llm" else part)
+    with pytest.raises(KeyError):
+        render_published(Matrix(tuple(parts)))
+
+
+def test_an_unknown_block_is_an_error(matrix: Matrix) -> None:
+    """A typo in the page is not passed over."""
+    with pytest.raises(KeyError):
+        refresh_blocks("<!-- generated: nothing -->\n<!-- end of generated -->", matrix)
+
+
+def test_drift_is_a_row_of_a_table_with_the_rows_to_study_again(site: Site, tmp_path: Path, capsys) -> None:
+    """One text changed, one moved, one gone: counted, and the rows that lean on the lost ones."""
+    changed = POOL.replace("min(self.blocks)", "max(self.blocks)").replace("def accept", "def admit")
+    install(tmp_path / "other", version="1.5.0", pool=f"# one line more\n{changed}")
+    site.folder = tmp_path / "other"
+    capsys.readouterr()
+    assert site.run("anchors", "diff", "--against", "somertime==1.5.0", "--markdown") == 11
+    head, _, row = capsys.readouterr().out.strip().splitlines()
+    cells = dict(zip(head.strip("| ").split(" | "), row.strip("| ").split(" | "), strict=True))
+    assert (cells["verified"], cells["moved"], cells["changed"], cells["absent"]) == ("0", "1", "1", "1")
+    assert cells["rows to study again"] == "3 of 3"
+    assert cells["anchors"] == "`evict`, `accept`"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", cells["on"])
+
+
+def test_the_table_of_drift_needs_a_version(site: Site, capsys) -> None:
+    """It compares whole descriptors with one other version."""
+    assert site.run("anchors", "diff", "--markdown") == 2
+    assert "--against" in capsys.readouterr().err
