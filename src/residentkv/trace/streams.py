@@ -30,25 +30,27 @@ class TraceDigest:
 
     `sha256` (hex) is of the bytes as stored, compressed or not, and stays None until all of them were read: it is set
     also after an error in a line, and not when the file cannot be read to its end or the caller stops early. `events`
-    counts the events handed out.
+    counts the events handed out. The files of a rotated trace are digested as if they were one.
     """
 
     def __init__(self) -> None:
         self.sha256: str | None = None
         self.stored_bytes = 0
         self.events = 0
+        self.hashed = hashlib.sha256()
 
 
 class StoredFile:
     """One file, or standard input for `-`, read forward once."""
 
-    def __init__(self, path: str | os.PathLike[str], digest: TraceDigest | None) -> None:
-        """Open it and read the first bytes.
+    def __init__(self, path: str | os.PathLike[str], digest: TraceDigest | None, *, more_follows: bool = False) -> None:
+        """Open it and read the first bytes; with `more_follows` the digest is not complete at its end.
 
         Raises:
             NoInputError: it does not exist, or cannot be opened or read.
         """
         self.path = os.fspath(path)
+        self._more_follows = more_follows
         try:
             if self.path != "-" and (Path(self.path).is_char_device() or Path(self.path).is_block_device()):
                 raise ValueError("a device, which may have no end")
@@ -73,19 +75,18 @@ class StoredFile:
             self._file.close()
 
     def _blocks(self, digest: TraceDigest | None) -> Iterator[bytes]:
-        hashed = hashlib.sha256()
         block = self._first
         while block:
             if digest is not None:
-                hashed.update(block)
+                digest.hashed.update(block)
                 digest.stored_bytes += len(block)
             yield block
             try:
                 block = self._file.read(CHUNK_BYTES)
             except OSError as e:
                 raise _torn(self.path, f"{e.strerror} while reading") from None
-        if digest is not None:
-            digest.sha256 = hashed.hexdigest()
+        if digest is not None and not self._more_follows:
+            digest.sha256 = digest.hashed.hexdigest()
 
     def text_blocks(self) -> Iterator[bytes]:
         """Yield the text once, decompressed when the first bytes are those of gzip or zstd.
@@ -101,13 +102,14 @@ class StoredFile:
             return _unzstd(self._stored, self.path)
         return self._stored
 
-    def drain(self) -> None:
-        """Read what is left, for the digest only; a file that cannot be read to its end has none."""
+    def drain(self) -> bool:
+        """Read what is left, for the digest only, and tell whether that was possible."""
         try:
             for _ in self._stored:
                 pass
         except InputError:
-            return
+            return False
+        return True
 
 
 def _torn(path: str, found: str) -> InputError:

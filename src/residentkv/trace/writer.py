@@ -14,6 +14,7 @@ import msgspec
 from residentkv.errors import ResidentKVError
 from residentkv.trace.codec import encode_event
 from residentkv.trace.events import Event, TraceClosed
+from residentkv.trace.segments import set_aside
 from residentkv.trace.streams import MAX_LINE_BYTES
 
 E = TypeVar("E", bound=Event)
@@ -30,6 +31,9 @@ class TraceWriter:
     `epoch`: two writers of one (source, epoch) would both start at seq 0, and the audit would call the trace
     inconclusive. A writer that is used in a forked child refuses, for the same reason.
     A line is one `write` on a descriptor opened with O_APPEND, so lines of several processes do not mix.
+
+    With `max_bytes` the file is set aside under the next number before it grows beyond that, and the sequence goes on
+    in a new one; readers take all of them for one trace. Such a file has one writer only.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class TraceWriter:
         source: str,
         run_id: str,
         epoch: int = 0,
+        max_bytes: int | None = None,
         mono_ns: Callable[[], int] = time.monotonic_ns,
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -48,13 +53,18 @@ class TraceWriter:
         self.epoch = epoch
         self._mono_ns = mono_ns
         self._wall_ns = wall_ns
+        self._max_bytes = max_bytes
         self._seq = 0
         self._pid = os.getpid()
         self._lock = threading.RLock()
         try:
-            self._fd: int | None = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            self._fd: int | None = self._open()
+            self._size_bytes = os.fstat(self._fd).st_size
         except OSError as e:
             raise TraceWriteError(f"{self.path}: cannot be opened for appending: {e.strerror}") from e
+
+    def _open(self) -> int:
+        return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
     @property
     def closed(self) -> bool:
@@ -93,9 +103,27 @@ class TraceWriter:
                 raise TraceWriteError(
                     f"{self.path}: seq {self._seq} would be {len(line)} bytes long, a reader takes {MAX_LINE_BYTES}"
                 )
+            if self._max_bytes is not None and self._size_bytes > 0 and self._size_bytes + len(line) > self._max_bytes:
+                self._rotate()
             self._append(self._fd, line)
+            self._size_bytes += len(line)
             self._seq += 1
             return written_as
+
+    def _rotate(self) -> None:
+        """Set the file aside and go on in a new one; when that fails, the old one stays in place and goes on."""
+        try:
+            aside = set_aside(self.path)
+        except OSError:
+            return
+        try:
+            fd = self._open()
+        except OSError:
+            os.rename(aside, self.path)
+            return
+        if self._fd is not None:
+            os.close(self._fd)
+        self._fd, self._size_bytes = fd, 0
 
     def _append(self, fd: int, line: bytes) -> None:
         try:
