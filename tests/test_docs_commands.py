@@ -21,6 +21,7 @@ _LINE = re.compile(rf"^ *(residentkv (?:{_WORDS})\b[^`]*)$")
 
 RUN: dict[str, int] = {
     "residentkv check --runtime vllm": 11,
+    "residentkv audit trace.jsonl": 0,
     "residentkv audit trace.jsonl --evidence-out evidence.json": 0,
     "residentkv check --runtime vllm --mode offloadable --depth plugin --explain --evidence evidence.json": 11,
     "residentkv anchors verify --runtime vllm": 11,
@@ -62,6 +63,7 @@ REFERENCES = {
     "residentkv anchors diff",
     "residentkv anchors fetch",
     "residentkv anchors verify",
+    "residentkv claims",
     "residentkv audit",
     "residentkv check",
     "residentkv check --json",
@@ -151,6 +153,7 @@ def test_a_judging_command_says_its_exit_codes() -> None:
         "attest verify",
         "audit",
         "check",
+        "claims",
         "demo",
         "litmus",
         "report matrix",

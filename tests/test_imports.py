@@ -22,7 +22,8 @@ ALLOWED = {
     "audit": {"claims", "trace", "lowering"},
     "suite": {"claims", "trace", "lowering", "audit", "sources"},
     "report": {"claims", "trace", "lowering", "audit", "suite"},
-    "runtimes": {"claims", "trace"},
+    "server": {"claims", "trace"},
+    "runtimes": {"claims", "trace", "server"},
     "witness": {"claims", "trace", "audit", "report", "sources", "lowering"},
 }
 """What each part may import besides itself; `cli` may import everything and nobody imports `cli`."""

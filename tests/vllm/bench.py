@@ -96,7 +96,7 @@ class Bench:
     def arrive(self, request_id: str, tokens: list[int], claim: Any = None, **more: Any) -> dict[str, Any]:
         """A request arrives; return what was answered about its claim."""
         unreadable, salt = more.pop("unreadable", None), more.pop("salt", "")
-        text = more.pop("text", True)
+        text, barred = more.pop("text", True), more.pop("barred", None)
         params = ({"resident_claim": claim} if claim is not None else {}) | more
         hashes, seed = [], salt.encode()
         for i in range(len(tokens) // BLOCK):
@@ -112,6 +112,7 @@ class Bench:
             keys=[h + b"\0" for h in hashes],
             cache_identity=f"cache:{salt or 'none'}",
             unreadable=unreadable,
+            barred=barred,
         )
         self.prompts[request_id] = facts
         self.residency.request_new(facts)

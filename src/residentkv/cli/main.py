@@ -17,6 +17,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "attest": ("residentkv.cli.attest:attest", "Sign and verify statements about reports."),
     "audit": ("residentkv.cli.audit:audit", "Judge event traces against the contract, fail-closed."),
     "check": ("residentkv.cli.check:check", "Judge rows of descriptors, fail-closed."),
+    "claims": ("residentkv.cli.claims:claims", "List, show, release and renew claims of a running engine."),
     "completion": ("residentkv.cli.completion:completion", "Print the completion script of a shell."),
     "demo": ("residentkv.cli.demo:demo", "Everything once on the reference runtime, from descriptors to verdicts."),
     "explain": ("residentkv.cli.rules:explain", "Tell everything about a rule."),

@@ -5,7 +5,7 @@ No vLLM here: what lies where is asked through `CopyView`. All of it runs in the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Protocol
 
 from residentkv.claims.arbiter import Answer, Arbiter, ArbiterPolicy, ClaimDecision
@@ -14,6 +14,7 @@ from residentkv.claims.lifecycle import OPEN, State, Step
 from residentkv.claims.model import ClaimRequest, ResidentClaim
 from residentkv.claims.modes import Mode
 from residentkv.claims.predicates import Ranges, normalize_ranges, ranges_of
+from residentkv.errors import UsageError
 from residentkv.runtimes.vllm.eventlog import EventLog
 from residentkv.trace import events as ev
 
@@ -95,6 +96,8 @@ class ClaimBook:
         self.arbiter = Arbiter(self.ledger, usable_blocks=usable_blocks, policy=policy)
         self.refuses_all: tuple[str, str] | None = None
         """(reason, detail) when no claim can be accepted at all."""
+        self.quota: Callable[[ResidentClaim], tuple[str, str] | None] = lambda claim: None
+        """(reason, detail) when the owner of a new claim may not have it."""
         self._tracks: dict[Key, ClaimTrack] = {}
 
     def __iter__(self) -> Iterator[ClaimTrack]:
@@ -166,6 +169,9 @@ class ClaimBook:
             return self._no(claim, "event_log_failed", "the event log is broken, so no outcome could be told")
         if self.refuses_all is not None or refused is not None:
             return self._no(claim, *(self.refuses_all or refused or ()))
+        over = self.quota(claim)
+        if over is not None:
+            return self._no(claim, *over)
         if claim.predicate.sidecars:
             return self._no(claim, "sidecars_unsupported", "this engine keeps no state beside KV blocks for a claim")
         decision = arbiter.decide_claim(claim, object_blocks=len(keys))
@@ -319,6 +325,30 @@ class ClaimBook:
             outcome_claim_id=track.claim.claim_id,
             blocking_claim_ids=(track.claim.claim_id,),
         )
+
+    def renew(self, track: ClaimTrack, *, revision: int, ttl_s: float | None, request_id: str | None = None) -> None:
+        """Give a claim a new term from now on; none: no term any more. A term is never shortened.
+
+        Raises:
+            StaleRevision: `revision` is not above the last one.
+            UsageError: the term would be shorter, or an expiring claim would have none.
+        """
+        record, now_ns = track.record, self.log.now_ns()
+        if self.log.failure is not None:
+            raise UsageError("the event log is broken, so no new term can be told")
+        if record.deadline_ns is not None and now_ns >= record.deadline_ns:
+            self.expire(track, now_ns)
+            raise UsageError("the term has just ended; claim again")
+        if ttl_s is None and record.mode is Mode.EXPIRING:
+            raise UsageError("found no ttl_s, expected one: an expiring claim keeps a term")
+        if ttl_s is not None and record.deadline_ns is not None and now_ns + round(ttl_s * 1e9) < record.deadline_ns:
+            left_s = (record.deadline_ns - now_ns) / 1e9
+            raise UsageError(f"found {ttl_s}, expected at least the {left_s:.3f} s that are left; release it to end it")
+        self.ledger.renew(record, revision=revision, ttl_s=ttl_s, now_ns=now_ns)
+        with self.log.at(now_ns):
+            self._emit(
+                ev.ClaimRenewed, track, request_id, revision=revision, ttl_s=ttl_s, deadline_ns=record.deadline_ns
+            )
 
     def tell(self, kind: type[ev.ClaimEvent], track: ClaimTrack, request_id: str, **fields: Any) -> None:
         """Write an event of an open claim that steps nothing."""

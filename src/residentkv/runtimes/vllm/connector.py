@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Collection
 from typing import Any
 
@@ -14,8 +15,10 @@ from residentkv.runtimes.vllm import versions
 from residentkv.runtimes.vllm.active import Lookup
 from residentkv.runtimes.vllm.claimbook import ClaimBook
 from residentkv.runtimes.vllm.control import Control
+from residentkv.runtimes.vllm.desk import Desk, open_desk
 from residentkv.runtimes.vllm.eventlog import EventLog
 from residentkv.runtimes.vllm.faults import UNREADABLE, FaultInjector
+from residentkv.runtimes.vllm.hints import params_with_hints
 from residentkv.runtimes.vllm.identity import EngineIdentity, block_keys
 from residentkv.runtimes.vllm.intake import CLAIM_PARAM, RequestFacts
 from residentkv.runtimes.vllm.jobs import JobPart, OpenJob
@@ -27,6 +30,11 @@ from residentkv.runtimes.vllm.transfers import JobNote, JobResult, ResidentConne
 from residentkv.runtimes.vllm.worker import CHECKSUM_MISMATCH
 
 logger = logging.getLogger("vllm.residentkv")
+
+NO_TIME_TO_SHUT_DOWN = (
+    "residentkv: with --shutdown-timeout 0 a server kills its engine as soon as it is told to stop, so the event log "
+    "ends without its last line and its audit is inconclusive; start the server with --shutdown-timeout 30"
+)
 
 
 class _Copies:
@@ -57,6 +65,7 @@ class ResidentOffloadingConnector(OffloadingConnector):
         version = versions.installed_version()
         self.untested = None if options.unsafe_allow_untested_version else versions.refusal_for(version)
         self.residency: Residency | None = None
+        self.guard = threading.RLock()
         if self.untested is not None:
             logger.error("%s", self.untested)
         if role == KVConnectorRole.WORKER:
@@ -71,13 +80,18 @@ class ResidentOffloadingConnector(OffloadingConnector):
         """Set up the scheduler's side."""
         engine = int(vllm_config.parallel_config.data_parallel_index)
         self._log = EventLog(
-            runtime_version=versions.release_of(version), epoch=options.epoch, source=source_of_engine(engine)
+            runtime_version=versions.release_of(version),
+            epoch=options.epoch,
+            max_bytes=options.trace_max_bytes,
+            source=source_of_engine(engine),
         )
         self._trace_lock: TraceLock | None = None
         if options.trace_path is not None:
             path = path_of_engine(options.trace_path, engine)
             self._trace_lock = TraceLock(path)
             self._log.open(path, options.run_id)
+            if vllm_config.shutdown_timeout == 0:
+                logger.warning("%s", NO_TIME_TO_SHUT_DOWN)
         self._silent: set[str] = set()
         self._replies: dict[str, dict[str, Any]] = {}
         self._requests: dict[str, Any] = {}
@@ -109,6 +123,7 @@ class ResidentOffloadingConnector(OffloadingConnector):
         self._faults = FaultInjector(options.faults_path)
         manager.on_dropped = self.residency.copies_dropped
         manager.needs_own_store = self.residency.needs_own_store
+        self.desk: Desk = open_desk(book, self.guard, options, engine)
 
     # --- called by the scheduler class ---
 
@@ -174,7 +189,7 @@ class ResidentOffloadingConnector(OffloadingConnector):
     def on_new_request(self, request: Any) -> None:
         """Decide about the request's claim, then let the stock connector see the request."""
         given = request.kv_transfer_params
-        params: dict[str, Any] = given if isinstance(given, dict) else {}
+        params = params_with_hints(given if isinstance(given, dict) else {}, request.kv_hints)
         if self.residency is None:
             self._decline(request, params)
         elif self.control.wants(params):
@@ -184,6 +199,7 @@ class ResidentOffloadingConnector(OffloadingConnector):
         else:
             self._requests[request.request_id] = request
             self.residency.request_new(self._facts(request, params))
+            self.desk.told(params, self.residency.reply_of(request.request_id))
         super().on_new_request(request)
 
     def _decline(self, request: Any, params: dict[str, Any]) -> None:
@@ -209,6 +225,7 @@ class ResidentOffloadingConnector(OffloadingConnector):
             keys=[k for _, k in pairs],
             cache_identity=self._identity.digest(request),
             unreadable=unreadable,
+            barred=self.desk.barred(params),
         )
 
     def get_num_new_matched_tokens(self, request: Any, num_computed_tokens: int) -> tuple[int | None, bool]:
@@ -303,6 +320,7 @@ class ResidentOffloadingConnector(OffloadingConnector):
         elif request.request_id in self._silent:
             reply = self.control.finish(request.kv_transfer_params or {})
         else:
+            self.desk.refused(request.kv_transfer_params or {}, self.residency.refusal_of(request.request_id))
             status = str(request.status.name).removeprefix("FINISHED_").removesuffix("_CAPPED").lower()
             reply = self.residency.request_finished(request.request_id, status, request.num_output_tokens)
         if reply is None:
@@ -319,8 +337,10 @@ class ResidentOffloadingConnector(OffloadingConnector):
     def shutdown(self) -> None:
         """Let all claims go, end the log, then stop."""
         if self.residency is not None:
-            self.residency.release_all("engine:shutdown", "shutdown")
-            self._log.close("shutdown")
+            self.desk.close()
+            with self.guard:
+                self.residency.release_all("engine:shutdown", "shutdown")
+                self._log.close("shutdown")
             if self._trace_lock is not None:
                 self._trace_lock.release()
         super().shutdown()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from vllm.v1.kv_offload.base import make_offload_key
 
 from residentkv.claims.model import CacheIdentity
 from residentkv.runtimes.vllm.options import PluginOptions
@@ -31,7 +30,8 @@ class EngineIdentity:
     def digest(self, request: Any) -> str:
         """Return the cache identity of a request's blocks."""
         lora = request.lora_request
-        variant = (request.cache_salt, f"{lora.lora_name}#{lora.lora_int_id}" if lora is not None else None)
+        adapter = f"{lora.lora_name}#{lora.lora_int_id}@{lora.lora_path}" if lora is not None else None
+        variant = (request.cache_salt, adapter)
         known = self._digests.get(variant)
         if known is None:
             whole = msgspec.structs.replace(self._common, cache_salt=variant[0], lora_adapter=variant[1])
@@ -44,6 +44,8 @@ class EngineIdentity:
 
 def block_keys(request: Any, group_id: int, hashes_per_block: int, first: int = 0) -> list[tuple[bytes, bytes]]:
     """Return (block hash, tier key) of the full blocks of a request from block `first` on."""
+    from vllm.v1.kv_offload.base import make_offload_key  # Here, so that identities can be tested without vLLM.
+
     hashes = request.block_hashes
     return [
         (bytes(hashes[i]), bytes(make_offload_key(hashes[i], group_id)))

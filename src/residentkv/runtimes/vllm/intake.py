@@ -14,10 +14,14 @@ from residentkv.claims.model import MAX_NAME_CHARS, ClaimRequest, bind_claim, de
 from residentkv.claims.predicates import parse_predicate
 from residentkv.errors import ResidentKVError
 from residentkv.runtimes.vllm.claimbook import ClaimBook, ClaimTrack, TierKey
+from residentkv.runtimes.vllm.renewal import carry_out_renewals
 from residentkv.trace import events as ev
 
 CLAIM_PARAM = "resident_claim"
 RELEASE_PARAM = "resident_claim_release"
+RENEW_PARAM = "resident_claim_renew"
+OWNER_PARAMS = (CLAIM_PARAM, RELEASE_PARAM, RENEW_PARAM)
+"""What a request says about claims; each names their owner."""
 MAX_DETAIL_CHARS = 500
 
 
@@ -25,7 +29,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine knows about a new request; `token_ids` is None when the prompt is not only tokens.
 
     `hashes` and `keys` name the full blocks of the prompt, in order. `unreadable` says why the request cannot read
-    cached blocks in full, if so.
+    cached blocks in full, if so. `barred` is (reason, detail) when it may not speak about the claims that it names.
     """
 
     request_id: str
@@ -37,6 +41,7 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     keys: Sequence[TierKey]
     cache_identity: str
     unreadable: str | None = None
+    barred: tuple[str, str] | None = None
 
 
 class Intake(msgspec.Struct, kw_only=True):
@@ -45,6 +50,7 @@ class Intake(msgspec.Struct, kw_only=True):
     track: ClaimTrack | None = None
     reply: dict[str, Any] | None = None
     releases: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    renewals: list[dict[str, Any]] = msgspec.field(default_factory=list)
 
 
 def read_release(raw: object) -> list[tuple[str, str]]:
@@ -65,7 +71,9 @@ def read_release(raw: object) -> list[tuple[str, str]]:
 
 
 def take_in(book: ClaimBook, facts: RequestFacts) -> Intake:
-    """Announce the request, carry out its releases and decide about its claim, in this order."""
+    """Announce the request, carry out its releases and renewals and decide about its claim, in this order."""
+    if facts.barred is not None:
+        return _turn_away(book, facts, *facts.barred)
     raw = facts.params.get(CLAIM_PARAM)
     request: ClaimRequest | None = None
     why = ""
@@ -96,7 +104,10 @@ def take_in(book: ClaimBook, facts: RequestFacts) -> Intake:
         owner_scope=named[0] if joins and named is not None else None,
         prompt_tokens=facts.prompt_tokens,
     )
-    intake = Intake(releases=_release(book, facts))
+    intake = Intake(
+        releases=_release(book, facts),
+        renewals=carry_out_renewals(book, facts.params.get(RENEW_PARAM), facts.request_id),
+    )
     if raw is None:
         return intake
     if request is None or named is None:
@@ -117,6 +128,24 @@ def take_in(book: ClaimBook, facts: RequestFacts) -> Intake:
         return intake
     _decide_new(book, facts, request, computed, object_blocks, intake)
     return intake
+
+
+def _turn_away(book: ClaimBook, facts: RequestFacts, reason: str, detail: str) -> Intake:
+    """Serve a request unclaimed and answer all that it says about claims with no, whether they exist or not."""
+    book.log.emit(
+        ev.RequestInitialized,
+        request_id=facts.request_id,
+        claim_id=None,
+        owner_scope=None,
+        prompt_tokens=facts.prompt_tokens,
+    )
+    _remark(book, f"resident_claim_{reason}", facts.request_id)
+    asked = {name for name in OWNER_PARAMS if facts.params.get(name) is not None}
+    return Intake(
+        reply=_reply(None, "rejected", reason, detail, {}) if CLAIM_PARAM in asked else None,
+        releases=[{"released": False, "reason": reason}] if RELEASE_PARAM in asked else [],
+        renewals=[{"renewed": False, "reason": reason}] if RENEW_PARAM in asked else [],
+    )
 
 
 def describe(track: ClaimTrack) -> dict[str, Any]:

@@ -23,7 +23,12 @@ class PluginOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     Attributes:
         trace_path: event log of the scheduler process; no path, no log.
         run_id: name of the run in the log.
-        epoch: incarnation of the scheduler process in the log; it must grow when `trace_path` is kept over a restart.
+        epoch: incarnation of the scheduler process in the log; left out, it is one above the last in `trace_path`.
+        trace_max_bytes: size beyond which the log is set aside as `<trace_path>.000001` and so on, and goes on in a new
+            file; left out, never.
+        socket_path: Unix socket on which the scheduler process answers about claims; no path, no socket.
+        owners_path: file with owners, digests of their tokens and quotas; needs `socket_path`.
+        spans: whether OpenTelemetry spans are made for requests of claims and for restorations.
         faults_path: file with a `FaultPlan`, read again whenever it changes; for tests only.
         control: whether requests may carry `residentkv_control` (log rotation, status); for tests only.
         tier_dir: folder of the mmap file of the second tier; default the temporary folder.
@@ -39,7 +44,11 @@ class PluginOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     trace_path: str | None = None
     run_id: str = "run"
-    epoch: int = 0
+    epoch: int | None = None
+    trace_max_bytes: int | None = None
+    socket_path: str | None = None
+    owners_path: str | None = None
+    spans: bool = False
     faults_path: str | None = None
     control: bool = False
     tier_dir: str | None = None
@@ -73,9 +82,20 @@ def decode_options(extra_config: Mapping[str, Any]) -> PluginOptions:
         options = msgspec.convert(raw, PluginOptions, strict=True)
     except msgspec.ValidationError as e:
         raise InputError(f"kv_connector_extra_config.{KEY}: {e}; see docs/vllm.md for the settings") from None
-    for name, least in (("restore_attempts", 1), ("min_active_blocks", 0), ("max_claims", 0), ("epoch", 0)):
-        if getattr(options, name) < least:
+    for name, least in (
+        ("restore_attempts", 1),
+        ("min_active_blocks", 0),
+        ("max_claims", 0),
+        ("epoch", 0),
+        ("trace_max_bytes", 1 << 16),
+    ):
+        if getattr(options, name) is not None and getattr(options, name) < least:
             raise InputError(
                 f"kv_connector_extra_config.{KEY}.{name}: found {getattr(options, name)}, expected {least} or more"
             )
+    if options.owners_path is not None and options.socket_path is None:
+        raise InputError(
+            f"kv_connector_extra_config.{KEY}.owners_path: found no socket_path beside it, expected one: "
+            "the HTTP middleware learns from the engine whose token it was given"
+        )
     return options

@@ -58,6 +58,8 @@ class Residency:
             track.reply["resident_claim"] = intake.reply
         if intake.releases:
             track.reply["resident_claim_release"] = intake.releases
+        if intake.renewals:
+            track.reply["resident_claim_renew"] = intake.renewals
         self._requests[facts.request_id] = track
 
     def claim_of(self, request_id: str) -> ClaimTrack | None:
@@ -294,6 +296,11 @@ class Residency:
         """Return the requests that the scheduler has to refuse now, although no load of theirs failed."""
         pending, self._pending_refusals = self._pending_refusals, []
         return pending
+
+    def reply_of(self, request_id: str) -> dict[str, Any] | None:
+        """Return what the client of a request will be told, as far as it is known."""
+        r = self._requests.get(request_id)
+        return r.reply if r is not None else None
 
     def refusal_of(self, request_id: str) -> Refusal | None:
         """Return why the request was refused, if it was."""

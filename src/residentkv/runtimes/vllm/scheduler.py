@@ -10,6 +10,7 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
 from vllm.v1.request import RequestStatus
 
 from residentkv.runtimes.vllm.connector import ResidentOffloadingConnector
+from residentkv.runtimes.vllm.guard import GuardedScheduler
 from residentkv.runtimes.vllm.private import FailedReceivePolicy
 from residentkv.runtimes.vllm.transfers import ResidentWorkerMetadata
 
@@ -103,11 +104,11 @@ class ResidentSchedulerMixin(FailedReceivePolicy):
         return done
 
 
-class ResidentScheduler(ResidentSchedulerMixin, Scheduler):
+class ResidentScheduler(GuardedScheduler, ResidentSchedulerMixin, Scheduler):
     """The stock scheduler with claims."""
 
 
-class ResidentAsyncScheduler(ResidentSchedulerMixin, AsyncScheduler):
+class ResidentAsyncScheduler(GuardedScheduler, ResidentSchedulerMixin, AsyncScheduler):
     """The stock scheduler of overlapping steps with claims."""
 
 

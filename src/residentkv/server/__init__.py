@@ -1,0 +1,1 @@
+"""What stands beside an engine that keeps claims: socket, HTTP middleware, owners, metrics; it knows no engine."""

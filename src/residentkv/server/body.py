@@ -1,0 +1,73 @@
+"""The body of a generation request, read as far as claims need it: all other fields go on byte for byte."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from residentkv.claims.model import decode_claim_request
+from residentkv.errors import ResidentKVError
+from residentkv.server.errors import HttpError, bad_claim_error, owner_error
+from residentkv.server.tickets import TICKET_PARAM
+
+PARAMS = "kv_transfer_params"
+CLAIM = "resident_claim"
+OWNED = (CLAIM, "resident_claim_release", "resident_claim_renew")
+"""What names an owner."""
+
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
+
+
+class GenerationBody:
+    """A JSON object with, perhaps, `kv_transfer_params`; built by `read_body`."""
+
+    def __init__(self, fields: dict[str, msgspec.Raw], params: dict[str, Any]) -> None:
+        self._fields = fields
+        self.params = params
+
+    @property
+    def speaks_of_claims(self) -> bool:
+        """Whether an owner has to be known."""
+        return any(self.params.get(name) is not None for name in OWNED)
+
+    def sealed(self, ticket: str) -> bytes:
+        """Return the body with the ticket in it, whatever the client put there."""
+        params = {**self.params, TICKET_PARAM: ticket}
+        return msgspec.json.encode({**self._fields, PARAMS: msgspec.Raw(msgspec.json.encode(params))})
+
+    def set_owner(self, owner_scope: str) -> HttpError | None:
+        """Put the owner into everything that names one; an error when it names another."""
+        for name in OWNED:
+            raw = self.params.get(name)
+            for item in raw if isinstance(raw, list) else [raw]:
+                if not isinstance(item, dict):
+                    continue
+                stated = item.get("owner_scope")
+                if stated is not None and stated != owner_scope:
+                    return owner_error(f"{PARAMS}.{name}", str(stated), owner_scope)
+                item["owner_scope"] = owner_scope
+        return None
+
+    def check_claim(self) -> HttpError | None:
+        """Return the error of a claim that cannot be read."""
+        raw = self.params.get(CLAIM)
+        if raw is None:
+            return None
+        try:
+            decode_claim_request(raw)
+        except (ResidentKVError, UnicodeError) as e:
+            return bad_claim_error(f"{PARAMS}.{CLAIM}", str(e))
+        return None
+
+
+def read_body(data: bytes) -> GenerationBody | None:
+    """Read a body; None when it is none that can carry a claim, which is then the server's to judge."""
+    try:
+        fields = _FIELDS.decode(data)
+        raw = fields.get(PARAMS)
+        params = {} if raw is None or bytes(raw).strip() == b"null" else _OBJECT.decode(raw)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError):
+        return None
+    return GenerationBody(fields, params)
