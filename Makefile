@@ -14,9 +14,12 @@ VLLM_VENV := $(RESIDENTKV_CACHE)/venvs/vllm-$(call digest,envs/vllm.lock)
 VLLM_STAMP := $(VLLM_VENV)/.complete
 export RESIDENTKV_VLLM_PYTHON := $(VLLM_VENV)/bin/python
 BROWSER_STAMP := $(VENV)/.browser-$(call digest,envs/browser.lock)
+SGLANG_VENV := $(RESIDENTKV_CACHE)/venvs/sglang-$(call digest,envs/sglang.lock)
+SGLANG_STAMP := $(SGLANG_VENV)/.complete
+export RESIDENTKV_SGLANG_PYTHON := $(SGLANG_VENV)/bin/python
 PIP := -m pip --disable-pip-version-check -q install
 
-.PHONY: setup demo check lint types fast live test bench bench-witness gen envs env-browser env-vllm clean
+.PHONY: setup demo check lint types fast live test bench bench-witness gen envs env-browser env-vllm env-sglang clean
 
 setup: $(CORE_STAMP)
 
@@ -36,6 +39,15 @@ $(VLLM_STAMP): envs/vllm.lock
 env-vllm: setup $(VLLM_STAMP)
 	$(BIN)/residentkv witness --prepare
 
+$(SGLANG_STAMP): envs/sglang.lock
+	rm -rf $(SGLANG_VENV)
+	$(PYTHON) -m venv $(SGLANG_VENV)
+	$(SGLANG_VENV)/bin/python $(PIP) --no-deps -r envs/sglang.lock
+	touch $@
+
+# It serves the model that env-vllm prepares.
+env-sglang: env-vllm $(SGLANG_STAMP)
+
 # What the browser tests drive: Debian's Chromium, and a driver in the core's venv that brings no browser of its own.
 $(BROWSER_STAMP): envs/browser.lock $(CORE_STAMP)
 	$(BIN)/python $(PIP) --no-deps -r envs/browser.lock
@@ -45,7 +57,7 @@ env-browser: setup $(BROWSER_STAMP)
 	command -v chromium >/dev/null || { apt-get -qq update && \
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium fonts-dejavu-core; }
 
-envs: env-browser env-vllm
+envs: env-browser env-vllm env-sglang
 
 demo: setup
 	$(BIN)/residentkv demo

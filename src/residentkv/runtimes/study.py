@@ -92,7 +92,7 @@ class Study(Protocol):
         """
 
 
-STUDIES: dict[str, str] = {}
+STUDIES: dict[str, str] = {"sglang": "residentkv.runtimes.sglang.study"}
 """Runtimes that can be studied, and the module that has `STUDY`; imported only when asked for."""
 
 
