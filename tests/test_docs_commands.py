@@ -66,7 +66,6 @@ REFERENCES = {
     "residentkv claims",
     "residentkv audit",
     "residentkv check",
-    "residentkv check --json",
     "residentkv study",
     "residentkv witness",
 }

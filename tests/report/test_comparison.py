@@ -1,46 +1,30 @@
-"""Two judgements side by side: what is better, worse, different, new or gone."""
+"""Two versions of a runtime side by side: the rows that are worse, and the obligations that moved."""
 
 from __future__ import annotations
 
-from residentkv.claims.modes import Mode
-from residentkv.lowering.depth import Depth
-from residentkv.lowering.obligations import Obligation
-from residentkv.lowering.relation import EvidenceClass, Status, Verdict
-from residentkv.report.comparison import Change, PastObligation, PastRow, change_of
+from pathlib import Path
+
+from residentkv.cli.main import main
+from tests.lowering.site import BODY, HEAD, build_site, install
+from tests.report.test_matrix_page import Page
 
 
-def row(verdict: Verdict, status: Status = Status.MISSING) -> PastRow:
-    return PastRow(
-        "somertime",
-        "1.4",
-        "lru",
-        Mode.EXPIRING,
-        Depth.NATIVE,
-        verdict,
-        EvidenceClass.UNKNOWN_EVIDENCE,
-        (PastObligation(Obligation.ACCEPTANCE, status),),
+def test_two_versions_of_a_runtime_are_compared(tmp_path: Path) -> None:
+    """A row that the newer version contradicts leads the table with what moved; the rest is counted."""
+    site = build_site(tmp_path)
+    install(tmp_path / "newer", version="1.5.0")
+    newer = tmp_path / "newer.yaml"
+    worse = (
+        "      - {obligation: joinability, polarity: contradicts, kind: source, anchor: limit, note: gone}\n    rows:"
     )
-
-
-def test_only_positive_verdicts_are_ranked() -> None:
-    """Losing a positive verdict is worse, gaining one is better, and moving between ways of saying no is neither."""
-    sound, helped = row(Verdict.NATIVE_SOUND), row(Verdict.SOUND_WITH_ADAPTER)
-    rejected, unknown, approximate = row(Verdict.REJECTED), row(Verdict.UNKNOWN), row(Verdict.APPROXIMATE)
-    for no in (rejected, unknown, approximate):
-        assert change_of(sound, no) is change_of(helped, no) is Change.WORSE
-        assert change_of(no, sound) is change_of(no, helped) is Change.BETTER
-    assert change_of(sound, helped) is Change.WORSE
-    assert change_of(rejected, approximate) is change_of(unknown, rejected) is Change.DIFFERENT
-
-
-def test_the_same_verdict_for_another_reason_is_different() -> None:
-    """An obligation that moved is told although the verdict stayed; nothing moved is no change."""
-    assert change_of(row(Verdict.UNKNOWN), row(Verdict.UNKNOWN)) is None
-    assert change_of(row(Verdict.UNKNOWN), row(Verdict.UNKNOWN, Status.UNKNOWN)) is Change.DIFFERENT
-
-
-def test_a_positive_row_that_is_gone_is_worse() -> None:
-    """Taking a row away must not look like no loss; a row that nobody could count on is only gone."""
-    assert change_of(row(Verdict.SOUND_WITH_ADAPTER), None) is Change.WORSE
-    assert change_of(row(Verdict.REJECTED), None) is Change.GONE
-    assert change_of(None, row(Verdict.NATIVE_SOUND)) is Change.ADDED
+    text = (HEAD + BODY).replace('version: "1.4"', 'version: "1.5"').replace(">=1.4,<1.5", ">=1.5,<1.6")
+    newer.write_text(text.replace("    rows:", worse))
+    places = ["--site-packages", str(site.folder), "--site-packages", str(tmp_path / "newer")]
+    assert main(["anchors", "add", "--missing", "--descriptor", str(newer), *places]) == 0
+    page = tmp_path / "page.html"
+    both = ["--descriptor", str(site.descriptor), "--descriptor", str(newer)]
+    assert main(["report", "matrix", "-o", str(page), *both, *places]) == 10
+    part = Page(page.read_text()).text.split("What changed: somertime 1.4 to 1.5")[1].split("Find Runtime")[0]
+    assert "worse lru somertime , best effort, native native sound 1.4 rejected 1.5" in part
+    assert "satisfied → contradicted: joinability" in part
+    assert part.index("worse") < part.index("differs")

@@ -17,7 +17,7 @@ from residentkv.errors import InputError, NoInputError, UsageError
 from residentkv.files import read_input, replace_file
 from residentkv.lowering.checking import Selection, exit_code_of
 from residentkv.lowering.depth import Depth
-from residentkv.report.comparison import compare_versions, compare_with, decode_past
+from residentkv.report.comparison import compare_versions, compare_with
 from residentkv.report.html_matrix import render_matrix
 from residentkv.report.html_timeline import render_timeline
 from residentkv.report.plain import escape_controls
@@ -48,7 +48,9 @@ def report() -> None:
     "--evidence", "evidence", multiple=True, metavar="FILE", help="Evidence of an audit; its trace is audited again."
 )
 @click.option("--recorded", is_flag=True, help="Also show what was recorded where anchors cannot be read here.")
-@click.option("--baseline", metavar="FILE", help="What `check --json` wrote earlier; the report says what changed.")
+@click.option(
+    "--baseline", metavar="FILE", help="A residentkv.check/1 report written earlier; the page says what changed."
+)
 @source_options
 def matrix(
     output: str,
@@ -83,7 +85,7 @@ def matrix(
     )
     descriptors = select_descriptors(runtime, version, files)
     check_primitive(primitive, descriptors)
-    past = None if baseline is None else decode_past(read_input(Path(baseline)), baseline)
+    past = None if baseline is None else read_input(Path(baseline))
     traces, notes = read_evidence(evidence)
     sources = named_sources(documents, checkouts, archives, site_packages)
     rows = check_rows(descriptors, selection, sources, traces, recorded)
@@ -93,7 +95,7 @@ def matrix(
         )
     comparisons = compare_versions(rows)
     if past is not None and baseline is not None:
-        comparisons = [*compare_with(past, rows, baseline), *comparisons]
+        comparisons = [compare_with(past, baseline, rows), *comparisons]
     page = render_matrix(
         rows,
         own=bool(files),

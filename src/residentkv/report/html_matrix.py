@@ -304,7 +304,7 @@ def _anchor_view(
     )
 
 
-def _links(runtimes: Sequence[RuntimeView]) -> dict[tuple[str, str, str, str, str], str]:
+def _links(runtimes: Sequence[RuntimeView]) -> dict[tuple[str, str | None, str, str, str], str]:
     return {
         (r.descriptor.runtime, r.descriptor.version, p.primitive.id, v.checked.row.mode, v.checked.row.depth): v.id
         for r in runtimes
