@@ -32,7 +32,7 @@ def test_bars_are_as_high_as_their_numbers() -> None:
     ]
     legend, *first = bars
     assert legend == 11
-    assert first == [pytest.approx(210, abs=0.1), pytest.approx(168, abs=0.1)]
+    assert first == [pytest.approx(175, abs=0.1), pytest.approx(140, abs=0.1)]
 
 
 def test_a_chart_has_a_title_and_says_every_number() -> None:

@@ -20,6 +20,7 @@ from residentkv.lowering.depth import Depth
 from residentkv.report.comparison import compare_versions, compare_with
 from residentkv.report.html_matrix import render_matrix
 from residentkv.report.html_timeline import render_timeline
+from residentkv.report.numbers import charts_of
 from residentkv.report.plain import escape_controls
 from residentkv.sources.library import select_descriptors
 from residentkv.trace.events import AnyEvent
@@ -51,6 +52,7 @@ def report() -> None:
 @click.option(
     "--baseline", metavar="FILE", help="A residentkv.check/1 report written earlier; the page says what changed."
 )
+@click.option("--numbers", multiple=True, metavar="FILE", help="Numbers to draw: BENCHMARKS.md, or `litmus --json`.")
 @source_options
 def matrix(
     output: str,
@@ -63,6 +65,7 @@ def matrix(
     evidence: tuple[str, ...],
     recorded: bool,
     baseline: str | None,
+    numbers: tuple[str, ...],
     documents: tuple[str, ...],
     checkouts: tuple[str, ...],
     archives: tuple[str, ...],
@@ -107,6 +110,7 @@ def matrix(
             ("--site-packages", site_packages),
         ),
         comparisons=comparisons,
+        charts=[chart for name in numbers for chart in charts_of(read_input(Path(name)), name)],
         notes=[*notes, *unused_note(traces, rows)],
     )
     _write(output, page)

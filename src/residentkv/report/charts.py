@@ -6,14 +6,17 @@ No library: a bar chart is a few rectangles, and what is drawn has to be the sam
 from __future__ import annotations
 
 import math
+import textwrap
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
 from residentkv.report.plain import escape_controls
 
-WIDTH, HEIGHT = 640, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 46, 44
+WIDTH, HEIGHT = 680, 332
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 46, 76
+_CHARACTER = 5.9
+"""Width of a letter, on average."""
 MARKERS = ("circle", "square", "diamond", "triangle")
 
 
@@ -73,26 +76,31 @@ def render_svg(chart: Chart, *, standalone: bool = False) -> str:
         raise ValueError(f"{chart.id}: found {len(chart.series)} series, expected at most {len(_COLOURS)}")
     if any(len(s.values) != len(chart.categories) for s in chart.series):
         raise ValueError(f"{chart.id}: found a series without a value for every category")
+    slot = (WIDTH - _LEFT - _RIGHT) / max(len(chart.categories), 1)
+    letters = max(int(slot / _CHARACTER), 6)
+    labels = [textwrap.wrap(c.replace("_", " "), letters, max_lines=4, placeholder="…") for c in chart.categories]
+    lowest = 11 * max(map(len, labels), default=0)
+    height = HEIGHT - _BOTTOM + lowest + 26
     top = max((v for s in chart.series for v in s.values if v is not None), default=0.0)
-    step, ceiling = ticks(top)
+    step, ceiling = ticks(top * 1.06)  # room for the number above the highest bar
     around = (
         'xmlns="http://www.w3.org/2000/svg" color="#1b1f26"'
         if standalone
         else 'color="currentColor" fill="currentColor"'
     )
     out = [
-        f'<svg {around} viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" '
+        f'<svg {around} viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img" '
         f'aria-labelledby="{_t(chart.id)}-t {_t(chart.id)}-d" font-family="{_FONT}" font-size="11">',
         f'<title id="{_t(chart.id)}-t">{_t(chart.title)}</title>',
         f'<desc id="{_t(chart.id)}-d">{_t(describe(chart))}</desc>',
         _patterns(chart),
     ]
     if standalone:
-        out.append(f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>')
+        out.append(f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>')
     out.append(
         f'<text x="{_LEFT}" y="16" font-size="13" font-weight="600" fill="currentColor">{_t(chart.title)}</text>'
     )
-    out += _legend(chart)
+    out += _legend(chart) if len(chart.series) > 1 else []
     for n in range(round(ceiling / step) + 1):
         value = n * step
         y = _y(value, ceiling)
@@ -101,15 +109,15 @@ def render_svg(chart: Chart, *, standalone: bool = False) -> str:
             f'stroke-opacity="{0.5 if n == 0 else 0.15}"/>'
             f'<text x="{_LEFT - 6}" y="{y + 4:g}" text-anchor="end" fill="currentColor">{_t(number(value))}</text>'
         )
-    slot = (WIDTH - _LEFT - _RIGHT) / max(len(chart.categories), 1)
-    for n, category in enumerate(chart.categories):
+    for n, words in enumerate(labels):
         x = _LEFT + slot * (n + 0.5)
-        out.append(
-            f'<text x="{x:.1f}" y="{HEIGHT - _BOTTOM + 15}" text-anchor="middle" '
-            f'fill="currentColor">{_t(category)}</text>'
-        )
+        for k, line in enumerate(words):
+            out.append(
+                f'<text x="{x:.1f}" y="{HEIGHT - _BOTTOM + 14 + 11 * k}" text-anchor="middle" font-size="10" '
+                f'fill="currentColor">{_t(line)}</text>'
+            )
     out.append(
-        f'<text x="{_LEFT + (WIDTH - _LEFT - _RIGHT) / 2:g}" y="{HEIGHT - 10}" text-anchor="middle" '
+        f'<text x="{_LEFT + (WIDTH - _LEFT - _RIGHT) / 2:g}" y="{HEIGHT - _BOTTOM + lowest + 18}" text-anchor="middle" '
         f'fill="currentColor">{_t(chart.x)}</text>'
         f'<text transform="translate(13 {_TOP + (HEIGHT - _TOP - _BOTTOM) / 2:g}) rotate(-90)" text-anchor="middle" '
         f'fill="currentColor">{_t(chart.y)}</text>'
