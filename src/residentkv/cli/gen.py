@@ -9,10 +9,14 @@ from pathlib import Path
 
 from residentkv.audit import reference as audit_reference
 from residentkv.cli.check import check_rows
+from residentkv.cli.litmus import litmus_document
 from residentkv.cli.schema import write_schemas
 from residentkv.lowering.checking import Selection
+from residentkv.report import numbers, studies
 from residentkv.report import reference as rules_reference
-from residentkv.report import studies
+from residentkv.report.charts import Chart, render_svg
+from residentkv.runtimes.litmus import differences, run_litmus
+from residentkv.runtimes.reference.litmus import ReferenceLitmus
 from residentkv.sources.library import load_library
 from residentkv.sources.recorded import OwnSources
 from residentkv.suite import reference as suite_reference
@@ -35,9 +39,22 @@ PAGES: dict[str, Callable[[str], str]] = {
 """Pages with generated blocks and what refreshes them."""
 
 
+def drawn_numbers(root: Path) -> list[Chart]:
+    """Return the charts of BENCHMARKS.md, and of the litmus measured now on the reference runtime."""
+    runtime = ReferenceLitmus()
+    measured = run_litmus(runtime)
+    document = litmus_document(runtime.name, measured, differences(measured), 0)
+    benchmarks = (root / "BENCHMARKS.md").read_bytes()
+    return [*numbers.charts_of(benchmarks, "BENCHMARKS.md"), numbers.litmus_chart(document)]
+
+
 def generate(root: Path) -> dict[Path, bytes]:
     """Return what each generated file has to be, by its path below `root`."""
     out = {Path(page): refresh((root / page).read_text()).encode() for page, refresh in PAGES.items()}
+    charts = drawn_numbers(root)
+    out[Path("docs", "numbers.md")] = numbers.render_page(charts).encode()
+    for chart in charts:
+        out[Path("docs", "pictures", f"{chart.id}.svg")] = render_svg(chart, standalone=True).encode()
     with tempfile.TemporaryDirectory() as folder:
         for path in write_schemas(Path(folder)):
             out[Path("schemas") / path.name] = path.read_bytes()
@@ -50,6 +67,7 @@ def main() -> int:
     for path, content in generate(root).items():
         target = root / path
         if not target.exists() or target.read_bytes() != content:
+            target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
             print(path)
     return 0

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from residentkv.errors import InputError
-from residentkv.report.charts import Chart, Series
+from residentkv.report.charts import Chart, Series, describe
 
 LITMUS_SCHEMA = "residentkv.litmus/1"
 
@@ -98,6 +99,22 @@ def charts_of(raw: bytes, path: str) -> list[Chart]:
             path=path,
         )
     return charts
+
+
+def render_page(charts: Sequence[Chart]) -> str:
+    """Return docs/numbers.md: every chart with its numbers in words."""
+    lines = [
+        "# Numbers",
+        "",
+        "Drawn by `make gen` from the tables of [BENCHMARKS.md](../BENCHMARKS.md), which the benchmarks write, and",
+        "from the capacity litmus as it is measured on the reference runtime. A report takes the same pictures with",
+        "`residentkv report matrix --numbers FILE`. Figures of different dates or machines are not comparable.",
+    ]
+    for chart in charts:
+        said = textwrap.fill(describe(chart), 118, break_on_hyphens=False)
+        told = textwrap.fill(chart.text, 118, break_on_hyphens=False)
+        lines += ["", f"## {chart.title}", "", f"![{chart.title}](pictures/{chart.id}.svg)", "", told, "", said]
+    return "\n".join(lines) + "\n"
 
 
 def litmus_chart(document: Mapping[str, Any]) -> Chart:
