@@ -55,6 +55,7 @@ ELSEWHERE = {
     "residentkv suite --mutants": "tests/suite runs it; about a minute",
     "residentkv witness --scenario success_path --scenario claimed_load_failure --repeat 1": "needs vLLM; tests/live",
     "residentkv witness --scenario success_path --repeat 1": "needs vLLM; tests/live",
+    "residentkv litmus --runtime vllm": "needs vLLM; tests/live",
 }
 """Documented commands that are not run here, and why."""
 

@@ -24,7 +24,7 @@ ALLOWED = {
     "report": {"claims", "trace", "lowering", "audit", "suite"},
     "server": {"claims", "trace"},
     "runtimes": {"claims", "trace", "server"},
-    "witness": {"claims", "trace", "audit", "report", "sources", "lowering"},
+    "witness": {"claims", "trace", "audit", "report", "sources", "lowering", "runtimes"},
 }
 """What each part may import besides itself; `cli` may import everything and nobody imports `cli`."""
 

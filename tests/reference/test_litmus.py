@@ -86,7 +86,7 @@ def test_json_carries_every_number(capsys: pytest.CaptureFixture[str]) -> None:
 def test_difference_exits_violated(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A runtime that loses what it protects does not pass, in either format."""
     broken = ReferenceLitmus(frozenset({Mechanism.FEASIBILITY_CHECK}))
-    monkeypatch.setattr("residentkv.cli.litmus.RUNTIMES", {"reference": lambda: broken})
+    monkeypatch.setattr("residentkv.cli.litmus.RUNTIMES", {"reference": lambda out: broken})
     assert main(["litmus"]) == EXIT_VIOLATED
     assert "DIFFERS hard_protected at 80: shortfall_blocks is 0, expected 50" in capsys.readouterr().out
     assert main(["litmus", "--json"]) == EXIT_VIOLATED

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from residentkv.audit.model import AuditReport
 from residentkv.claims.arbiter import ArbiterPolicy
 from residentkv.claims.predicates import ranges_of
 from residentkv.runtimes.vllm.active import Lookup
+from residentkv.runtimes.vllm.admission import Door
 from residentkv.runtimes.vllm.claimbook import ClaimBook
 from residentkv.runtimes.vllm.eventlog import EventLog
 from residentkv.runtimes.vllm.intake import RequestFacts
 from residentkv.runtimes.vllm.jobs import JobPart, OpenJob
-from residentkv.runtimes.vllm.options import PluginOptions
+from residentkv.runtimes.vllm.options import Mechanism, PluginOptions
 from residentkv.runtimes.vllm.residency import Residency
 from residentkv.trace.events import Event
 from residentkv.trace.reader import read_trace
@@ -32,10 +33,15 @@ BLOCK = 4
 
 
 class Tiers:
-    """Both tiers as sets; implements `CopyView`."""
+    """Both tiers as sets; implements `CopyView`, and `PrimaryView` over as many blocks as requests and pins name."""
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, usable_blocks: int) -> None:
+        self.usable_blocks = usable_blocks
         self.primary: set[bytes] = set()
+        self.tables: dict[str, list[int]] = {}
+        self.pins: Counter[int] = Counter()
+        self.excludes_victims = True
+        self._numbers: dict[bytes, int] = {}
         self.tier: set[bytes] = set()
         self.coming: set[bytes] = set()
         self.rows = rows
@@ -63,6 +69,47 @@ class Tiers:
     def held_with(self, keys: Collection[bytes]) -> int:
         return len(set(self.holds) | set(keys))
 
+    def condemn(self, keys: Collection[bytes]) -> None:
+        """Nothing is told of copies here."""
+
+    def number(self, block_hash: bytes) -> int:
+        return self._numbers.setdefault(block_hash, len(self._numbers))
+
+    def find(self, block_hash: bytes) -> int | None:
+        return self.number(block_hash) if block_hash in self.primary else None
+
+    def pin(self, block_hashes: Sequence[bytes]) -> tuple[int, ...]:
+        if not self.excludes_victims:
+            return ()
+        ids = tuple(self.number(h) for h in block_hashes if h in self.primary)
+        self.pins.update(ids)
+        return ids
+
+    def unpin(self, block_ids: Sequence[int]) -> None:
+        self.pins.subtract(block_ids)
+        self.pins = +self.pins
+
+    def settle(self) -> None:
+        """Pins are given back at once here."""
+
+    def used_blocks(self) -> int:
+        return len(set(self.pins) | {i for table in self.tables.values() for i in table})
+
+    def pinned_blocks(self) -> int:
+        return len(self.pins)
+
+    def is_pinned(self, block_id: int) -> bool:
+        return block_id in self.pins
+
+    def users(self, block_id: int) -> int:
+        return sum(block_id in table for table in self.tables.values())
+
+    def allocated(self, request_id: str) -> list[int]:
+        return self.tables.get(request_id, [])
+
+    def count_allocated(self, request_id: str) -> int:
+        return len(self.tables.get(request_id, ()))
+
 
 class Bench:
     """One engine incarnation."""
@@ -74,12 +121,16 @@ class Bench:
         self.ranks = ranks
         self.now_ns = 1_000
         self.log = EventLog(runtime_version="0.32.0")
-        self.tiers = Tiers(rows)
-        policy: ArbiterPolicy = PluginOptions(**options).arbiter_policy()
+        self.tiers = Tiers(rows, usable)
+        settings = PluginOptions(**options)
+        policy: ArbiterPolicy = settings.arbiter_policy()
+        self.tiers.excludes_victims = settings.keeps(Mechanism.VICTIM_EXCLUSION)
         self.log.now_ns = self._now  # type: ignore[method-assign]
         self.log.open(str(self.path), "bench")
         self.book = ClaimBook(self.log, self.tiers, usable_blocks=usable, policy=policy)
-        self.residency = Residency(self.book, restore_attempts=attempts)
+        self.door = Door(self.book, self.tiers, checks=settings.keeps(Mechanism.FEASIBILITY_CHECK))
+        self.book.active_beside = self.door.active_beside
+        self.residency = Residency(self.book, self.door, restore_attempts=attempts)
         self.prompts: dict[str, RequestFacts] = {}
         self.refused: list[str] = []
         self.replies: dict[str, dict[str, Any] | None] = {}
@@ -97,6 +148,7 @@ class Bench:
         """A request arrives; return what was answered about its claim."""
         unreadable, salt = more.pop("unreadable", None), more.pop("salt", "")
         text, barred = more.pop("text", True), more.pop("barred", None)
+        max_tokens = more.pop("max_tokens", 2)
         params = ({"resident_claim": claim} if claim is not None else {}) | more
         hashes, seed = [], salt.encode()
         for i in range(len(tokens) // BLOCK):
@@ -113,14 +165,27 @@ class Bench:
             cache_identity=f"cache:{salt or 'none'}",
             unreadable=unreadable,
             barred=barred,
+            max_tokens=max_tokens,
         )
         self.prompts[request_id] = facts
         self.residency.request_new(facts)
         reply: dict[str, Any] = self.residency._requests[request_id].reply
         return reply
 
+    def open_door(self) -> dict[str, str]:
+        """Decide about all that wait; return `in` or `refused` for those who do so no longer; the latter have ended."""
+        admitted, refused = self.residency.open_door()
+        for request_id in refused:
+            self.end(request_id, "error", 0)
+        return dict.fromkeys(admitted, "in") | dict.fromkeys(refused, "refused")
+
     def schedule(self, request_id: str) -> OpenJob | str | None:
-        """Look up and allocate; return the load job, None when nothing is loaded, or `refused`."""
+        """Let in, look up and allocate; return the load job, None when nothing is loaded, or `refused`."""
+        if self.door.holds(request_id):
+            answers = self.open_door()
+            if answers.get(request_id) == "refused":
+                return "refused"
+            assert answers.get(request_id) == "in", "the request waits before the door"
         facts = self.prompts[request_id]
         local = _leading(facts.hashes, self.tiers.primary)
         hits = _leading(facts.keys[local:], self.tiers.tier)
@@ -129,6 +194,7 @@ class Bench:
             self.end(request_id, "error", 0)
             return "refused"
         self.residency.admitted(request_id, hits)
+        self.tiers.tables[request_id] = [self.tiers.number(h) for h in facts.hashes]
         if not hits:
             return None
         return self.make_job(request_id, True, range(local, local + hits))
@@ -203,8 +269,11 @@ class Bench:
         self.end(request_id, "length", 2)
 
     def end(self, request_id: str, status: str, output_tokens: int) -> None:
-        """The request ends and no further store is made for it."""
+        """The request ends and no further store is made for it; one that was served had been let in."""
+        if status == "length" and self.door.holds(request_id):
+            assert self.open_door()[request_id] == "in"
         self.replies[request_id] = self.residency.request_finished(request_id, status, output_tokens)
+        self.tiers.tables.pop(request_id, None)
         self.residency.stores_ended(request_id)
 
     def serve(self, request_id: str, tokens: list[int], claim: Any = None, **more: Any) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from residentkv import __version__
 from residentkv.claims.arbiter import Answer
 from residentkv.errors import ResidentKVError
-from residentkv.runtimes.litmus import CapacityCell, LitmusPolicy, Materialization
+from residentkv.runtimes.litmus import CapacityCase, CapacityCell, LitmusPolicy, Materialization
 from residentkv.runtimes.reference.config import EngineConfig, Mechanism
 from residentkv.runtimes.reference.engine import ReferenceEngine, Request, Result
 
@@ -33,10 +34,13 @@ class ReferenceLitmus:
         """Runtime and version."""
         return f"reference {__version__}"
 
-    def measure_capacity(
-        self, policy: LitmusPolicy, *, usable_blocks: int, resident_blocks: int, active_blocks: int
-    ) -> CapacityCell:
+    def measure_capacity(self, cases: Sequence[CapacityCase]) -> list[CapacityCell]:
         """Serve the resident prompt, the active one, and the resident one again with one token more."""
+        return [self._measure(case) for case in cases]
+
+    def _measure(self, case: CapacityCase) -> CapacityCell:
+        policy, usable_blocks = case.policy, case.usable_blocks
+        resident_blocks, active_blocks = case.resident_blocks, case.active_blocks
         engine = self._engine(usable_blocks)
         resident = make_prompt(resident_blocks, first=0)
         protected = policy is LitmusPolicy.HARD_PROTECTED

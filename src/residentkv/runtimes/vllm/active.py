@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
@@ -27,20 +28,62 @@ class Serve(Enum):
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a request is refused, for the client; it names only the claim that the request itself named."""
+    """Why a request is refused.
+
+    Attributes:
+        reason: `restoration_failed` and `copy_lost` concern the claim that the request named; any other is about room.
+        claim_id, owner_scope: that claim, None when room is the reason.
+        restoration: whether a load failed.
+        blockers: (owner_scope, claim_id) of the claims that hold the room, of all owners; see `seen_by`.
+        need_blocks: how many blocks the request would have added.
+        shortfall_blocks: how many blocks are missing while they stay.
+        retry_after_s: when enough of their terms will have ended, if that is known.
+    """
 
     reason: str
-    claim_id: str
-    owner_scope: str
-    restoration: bool
+    claim_id: str | None = None
+    owner_scope: str | None = None
+    restoration: bool = False
+    blockers: tuple[tuple[str, str], ...] = ()
+    need_blocks: int | None = None
+    shortfall_blocks: int | None = None
+    retry_after_s: float | None = None
+
+    def seen_by(self, owner_scope: str | None) -> dict[str, Any]:
+        """Return what an owner may be told; claims of others are only counted."""
+        if self.claim_id is not None:
+            return {
+                "reason": self.reason,
+                "claim_id": self.claim_id,
+                "owner_scope": self.owner_scope,
+                "restoration": self.restoration,
+            }
+        own = [claim_id for owner, claim_id in self.blockers if owner == owner_scope]
+        return {
+            "reason": self.reason,
+            "restoration": False,
+            "shortfall_blocks": self.shortfall_blocks,
+            "blocking_claim_ids": own,
+            "claims_of_others": len(self.blockers) - len(own),
+            "retry_after_s": self.retry_after_s,
+        }
 
 
-class RequestTrack(msgspec.Struct, kw_only=True):
-    """An active request."""
+class RequestTrack(msgspec.Struct, kw_only=True, eq=False):
+    """An active request.
+
+    `hashes` name the full blocks of its prompt that it may read from the cache; `start_blocks` is what its prompt needs
+    and `total_blocks` what it needs at most until it ends.
+    """
 
     request_id: str
     block_tokens: int
     claim: ClaimTrack | None = None
+    owner_scope: str | None = None
+    hashes: Sequence[bytes] = ()
+    start_blocks: int = 0
+    total_blocks: int = 0
+    keeps_kv: bool = True
     reply: dict[str, Any] = msgspec.field(default_factory=dict)
     looked: tuple[int, int] | None = None
     local_blocks: int = 0

@@ -5,85 +5,19 @@ No vLLM here: what lies where is asked through `CopyView`. All of it runs in the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any
 
 from residentkv.claims.arbiter import Answer, Arbiter, ArbiterPolicy, ClaimDecision
 from residentkv.claims.ledger import ClaimLedger, ClaimRecord, Key
-from residentkv.claims.lifecycle import OPEN, State, Step
+from residentkv.claims.lifecycle import State, Step
 from residentkv.claims.model import ClaimRequest, ResidentClaim
 from residentkv.claims.modes import Mode
 from residentkv.claims.predicates import Ranges, normalize_ranges, ranges_of
 from residentkv.errors import UsageError
+from residentkv.runtimes.vllm.claimtrack import PRIMARY, TIER, ClaimIndex, ClaimTrack, CopyView, TierKey
 from residentkv.runtimes.vllm.eventlog import EventLog
 from residentkv.trace import events as ev
-
-PRIMARY = "primary"
-TIER = "cpu"
-
-TierKey = bytes
-
-
-class CopyView(Protocol):
-    """Where copies of blocks lie at this moment."""
-
-    def in_primary(self, block_hash: bytes) -> bool:
-        """Tell whether the primary tier would find this block."""
-
-    def in_tier(self, key: TierKey) -> bool:
-        """Tell whether the second tier would give this block back now."""
-
-    def kept(self, key: TierKey) -> bool:
-        """Tell whether the second tier has a copy of this block, ready or on its way."""
-
-    def tier_rows(self) -> int:
-        """Return how many blocks the second tier can hold."""
-
-    def hold(self, keys: Collection[TierKey]) -> None:
-        """Keep these blocks in the second tier from eviction, once stored."""
-
-    def let_go(self, keys: Collection[TierKey]) -> None:
-        """Undo one `hold`."""
-
-    def held_with(self, keys: Collection[TierKey]) -> int:
-        """Return how many blocks would be held if these were held as well."""
-
-
-class ClaimTrack:
-    """One submission of a claim and what the runtime knows about its object."""
-
-    __slots__ = ("hashes", "keys", "object_blocks", "offload_pos", "record", "restored_for", "store_jobs")
-
-    def __init__(self, record: ClaimRecord, hashes: Sequence[bytes], keys: Sequence[TierKey]) -> None:
-        self.record = record
-        self.hashes = tuple(hashes)
-        self.keys = tuple(keys)
-        self.object_blocks = len(self.keys)
-        self.store_jobs: dict[TierKey, int] = {}
-        """Finished store jobs of this claim by key; a key leaves when its copy does."""
-        self.offload_pos: Ranges = ()
-        self.restored_for: str | None = None
-        """Request of the last restoration."""
-
-    @property
-    def claim(self) -> ResidentClaim:
-        """The claim as bound at acceptance."""
-        return self.record.claim
-
-    @property
-    def open(self) -> bool:
-        """Whether the promise stands."""
-        return self.record.state in OPEN
-
-    @property
-    def restores(self) -> bool:
-        """Whether the claim promises restoration from the second tier."""
-        return self.record.mode is Mode.OFFLOADABLE
-
-    def needed(self) -> tuple[int, int]:
-        """Return (start, end) of the positions that the predicate needs."""
-        start, count = self.claim.predicate.needed(self.object_blocks)
-        return start, start + count
 
 
 class ClaimBook:
@@ -98,7 +32,11 @@ class ClaimBook:
         """(reason, detail) when no claim can be accepted at all."""
         self.quota: Callable[[ResidentClaim], tuple[str, str] | None] = lambda claim: None
         """(reason, detail) when the owner of a new claim may not have it."""
+        self.active_beside: Callable[[Collection[bytes]], int] = lambda hashes: 0
+        """How many blocks requests being served hold or may need, without those of these contents."""
         self._tracks: dict[Key, ClaimTrack] = {}
+        self._pinned_by: ClaimIndex[int] = ClaimIndex()
+        self._needed_by: ClaimIndex[bytes] = ClaimIndex()
 
     def __iter__(self) -> Iterator[ClaimTrack]:
         return iter(list(self._tracks.values()))
@@ -107,6 +45,14 @@ class ClaimBook:
         """Return the open claim of this name, its term checked now."""
         track = self._tracks.get((owner_scope, claim_id))
         return track if track is not None and self.alive(track) else None
+
+    def track_of(self, record: ClaimRecord) -> ClaimTrack:
+        """Return the open claim of a record of the ledger."""
+        return self._tracks[record.claim.key]
+
+    def holders_of(self, block_ids: Iterable[int]) -> frozenset[Key]:
+        """Return the claims that pin any of these blocks."""
+        return self._pinned_by.of(block_ids)
 
     def decide(
         self,
@@ -120,7 +66,7 @@ class ClaimBook:
 
         `refused` is (reason, detail) when the request that carries the claim rules it out.
         """
-        decision = self._decide(claim, keys, refused)
+        decision = self._decide(claim, hashes, keys, refused)
         record = self.ledger.submit(claim)
         track = ClaimTrack(record, hashes, keys)
         now_ns = self.log.now_ns()
@@ -163,7 +109,13 @@ class ClaimBook:
             )
         return decision, track
 
-    def _decide(self, claim: ResidentClaim, keys: Sequence[TierKey], refused: tuple[str, str] | None) -> ClaimDecision:
+    def _decide(
+        self,
+        claim: ResidentClaim,
+        hashes: Sequence[bytes],
+        keys: Sequence[TierKey],
+        refused: tuple[str, str] | None,
+    ) -> ClaimDecision:
         arbiter = self.arbiter
         if self.log.failure is not None:
             return self._no(claim, "event_log_failed", "the event log is broken, so no outcome could be told")
@@ -174,7 +126,9 @@ class ClaimBook:
             return self._no(claim, *over)
         if claim.predicate.sidecars:
             return self._no(claim, "sidecars_unsupported", "this engine keeps no state beside KV blocks for a claim")
-        decision = arbiter.decide_claim(claim, object_blocks=len(keys))
+        start, count = claim.predicate.needed(len(hashes))
+        active_blocks = self.active_beside(hashes[start : start + count])
+        decision = arbiter.decide_claim(claim, object_blocks=len(keys), active_blocks=active_blocks)
         if decision.verdict is Answer.ACCEPTED and claim.mode is Mode.OFFLOADABLE:
             held, rows = self.view.held_with(keys), self.view.tier_rows()
             if held > rows:
@@ -227,6 +181,22 @@ class ClaimBook:
         """Return the positions that the second tier would give back, stored by this claim's own jobs."""
         return ranges_of(p for p, key in enumerate(track.keys) if key in track.store_jobs and self.view.in_tier(key))
 
+    def retrievable_pos(self, track: ClaimTrack) -> Ranges:
+        """Return the positions that can be read again: of an offloadable claim, those that were stored in its name."""
+        if track.restores:
+            tier = ranges_of(p for p, k in enumerate(track.keys) if k in track.store_jobs and self.view.kept(k))
+        else:
+            tier = ranges_of(p for p, k in enumerate(track.keys) if self.view.in_tier(k))
+        return normalize_ranges((*tier, *self.primary_pos(track, track.object_blocks)))
+
+    def needing(self, hashes: Iterable[bytes]) -> list[ClaimTrack]:
+        """Return the materialized claims that need any of these contents, oldest first."""
+        return sorted((self._tracks[key] for key in self._needed_by.of(hashes)), key=lambda t: t.record.order)
+
+    def needs(self, block_hash: bytes) -> bool:
+        """Tell whether a materialized claim needs this content."""
+        return block_hash in self._needed_by
+
     # --- steps ---
 
     def alive(self, track: ClaimTrack) -> bool:
@@ -257,6 +227,10 @@ class ClaimBook:
         have = self.primary_pos(track, limit_blocks)
         if not track.claim.predicate.holds(have, track.object_blocks):
             return False
+        if track.record.protected_blocks():
+            self._pin(track)
+        if track.reports_loss:
+            self._needed_by.enter(track.needed_hashes(), track.claim.key)
         self.ledger.step(track.record, Step.MATERIALIZE)
         self._emit(
             ev.ClaimMaterialized,
@@ -266,9 +240,18 @@ class ClaimBook:
             retrievable_pos=have,
             object_blocks=track.object_blocks,
             footprint_blocks=track.claim.footprint_blocks,
-            block_hashes=(),
+            block_hashes=tuple(block_hash.hex() for block_hash in track.hashes),
         )
         return True
+
+    def _pin(self, track: ClaimTrack) -> None:
+        track.pins = self.view.pin(track.needed_hashes())
+        self._pinned_by.enter(track.pins, track.claim.key)
+
+    def _unpin(self, track: ClaimTrack) -> None:
+        pins, track.pins = track.pins, ()
+        self._pinned_by.leave(pins, track.claim.key)
+        self.view.unpin(pins)
 
     def offload(self, track: ClaimTrack, request_id: str) -> bool:
         """Say what the second tier can give back if that is enough and is news; tell whether it was said."""
@@ -291,6 +274,7 @@ class ClaimBook:
             retrievable_pos=have,
             job_ids=tuple(sorted(set(track.store_jobs.values()))),
         )
+        self._unpin(track)
         return True
 
     def require_restore(self, track: ClaimTrack, required: Ranges, request_id: str) -> None:
@@ -382,6 +366,8 @@ class ClaimBook:
         self._emit(kind, track, request_id, outcome_claim_id=track.claim.claim_id, **fields)
         if track.restores:
             self.view.let_go(track.keys)
+        self._unpin(track)
+        self._needed_by.leave(track.needed_hashes(), track.claim.key)
         self.ledger.forget(track.claim.key)
         del self._tracks[track.claim.key]
 
@@ -399,3 +385,6 @@ class ClaimBook:
             generation=track.record.generation,
             **fields,
         )
+
+
+__all__ = ["PRIMARY", "TIER", "ClaimBook", "ClaimTrack", "CopyView", "TierKey"]

@@ -13,16 +13,19 @@ from vllm.distributed.kv_transfer.kv_connector.v1.offloading_connector import Of
 
 from residentkv.runtimes.vllm import versions
 from residentkv.runtimes.vllm.active import Lookup
+from residentkv.runtimes.vllm.admission import Door
 from residentkv.runtimes.vllm.claimbook import ClaimBook
 from residentkv.runtimes.vllm.control import Control
+from residentkv.runtimes.vllm.copies import Copies
 from residentkv.runtimes.vllm.desk import Desk, open_desk
 from residentkv.runtimes.vllm.eventlog import EventLog
 from residentkv.runtimes.vllm.faults import UNREADABLE, FaultInjector
 from residentkv.runtimes.vllm.hints import params_with_hints
 from residentkv.runtimes.vllm.identity import EngineIdentity, block_keys
-from residentkv.runtimes.vllm.intake import CLAIM_PARAM, RequestFacts
+from residentkv.runtimes.vllm.intake import CLAIM_PARAM, KEEP_PARAM, RequestFacts
 from residentkv.runtimes.vllm.jobs import JobPart, OpenJob
-from residentkv.runtimes.vllm.options import decode_options
+from residentkv.runtimes.vllm.options import Mechanism, decode_options
+from residentkv.runtimes.vllm.primary import GROUP_ID_BYTES, PrimaryTier
 from residentkv.runtimes.vllm.private import ResidentConnectorWorker, TierManager
 from residentkv.runtimes.vllm.residency import Residency
 from residentkv.runtimes.vllm.tracepath import TraceLock, path_of_engine, source_of_engine
@@ -35,25 +38,6 @@ NO_TIME_TO_SHUT_DOWN = (
     "residentkv: with --shutdown-timeout 0 a server kills its engine as soon as it is told to stop, so the event log "
     "ends without its last line and its audit is inconclusive; start the server with --shutdown-timeout 30"
 )
-
-
-class _Copies:
-    """Where copies lie: the engine's block pool and the manager of the second tier."""
-
-    def __init__(self, manager: TierManager, group_id: int) -> None:
-        self._manager = manager
-        self._group_ids = [group_id]
-        self.pool: Any = None
-        self.in_tier = manager.in_tier
-        self.kept = manager.kept
-        self.tier_rows = manager.tier_rows
-        self.hold = manager.hold
-        self.let_go = manager.let_go
-        self.held_with = manager.held_with
-
-    def in_primary(self, block_hash: bytes) -> bool:
-        """Tell whether the engine's prefix cache would find this block."""
-        return self.pool is not None and self.pool.get_cached_block(block_hash, self._group_ids) is not None
 
 
 class ResidentOffloadingConnector(OffloadingConnector):
@@ -86,6 +70,7 @@ class ResidentOffloadingConnector(OffloadingConnector):
             source=source_of_engine(engine),
         )
         self._trace_lock: TraceLock | None = None
+        self._log.stands_in = options.stands_in
         if options.trace_path is not None:
             path = path_of_engine(options.trace_path, engine)
             self._trace_lock = TraceLock(path)
@@ -105,24 +90,28 @@ class ResidentOffloadingConnector(OffloadingConnector):
         self._hashes_per_block = int(self.scheduler.config.kv_group_configs[0].hashes_per_chunk)
         self._identity = EngineIdentity(vllm_config, options, self._block_tokens)
         self._manager = manager
-        self._copies = _Copies(manager, self._group_id)
-        book = ClaimBook(
-            self._log,
-            self._copies,
-            usable_blocks=int(kv_cache_config.num_blocks) - 1,
-            policy=options.arbiter_policy(),
-        )
+        self._lookahead_tokens = int(vllm_config.num_lookahead_tokens)
+        self._max_model_tokens = int(vllm_config.model_config.max_model_len)
+        self._ranks = str(vllm_config.scheduler_config.policy) == "priority"
+        primary = PrimaryTier(self._group_id, int(kv_cache_config.num_blocks) - 1)
+        primary.excludes_victims = options.keeps(Mechanism.VICTIM_EXCLUSION)
+        self._copies = Copies(self._log, manager, primary)
+        book = ClaimBook(self._log, self._copies, usable_blocks=primary.usable_blocks, policy=options.arbiter_policy())
+        door = Door(book, primary, checks=options.keeps(Mechanism.FEASIBILITY_CHECK))
+        book.active_beside = door.active_beside
         if not vllm_config.cache_config.enable_prefix_caching:
             book.refuses_all = ("prefix_caching_off", "without prefix caching no block can be read again")
         elif len(groups) != 1 or self.scheduler.config.kv_group_configs[0].sliding_window_size_in_chunks is not None:
             book.refuses_all = ("layout_unsupported", f"{len(groups)} KV cache groups; one of full attention is needed")
         else:
             book.refuses_all = ("scheduler_missing", "the engine runs without residentkv's scheduler class")
-        self.residency = Residency(book, restore_attempts=options.restore_attempts)
+        self.residency = Residency(book, door, restore_attempts=options.restore_attempts)
         self.control = Control(self.residency, self._log, enabled=options.control)
         self._faults = FaultInjector(options.faults_path)
         manager.on_dropped = self.residency.copies_dropped
         manager.needs_own_store = self.residency.needs_own_store
+        manager.keeps_kv = self.residency.keeps_kv
+        manager.concerns = lambda key: book.needs(key[:-GROUP_ID_BYTES])
         self.desk: Desk = open_desk(book, self.guard, options, engine)
 
     # --- called by the scheduler class ---
@@ -142,6 +131,7 @@ class ResidentOffloadingConnector(OffloadingConnector):
             return
         book = self.residency.book
         book.expire_due()
+        self.give_back_pins()
         self._faults.refresh()
         if self._faults.unreadable is not None and book.refuses_all is None:
             book.refuses_all = (UNREADABLE, self._faults.unreadable)
@@ -152,6 +142,17 @@ class ResidentOffloadingConnector(OffloadingConnector):
                 if fault.claim_id in (None, track.claim.claim_id):
                     spans = fault.positions or ((0, track.object_blocks),)
                     self._manager.drop([k for lo, hi in spans for k in track.keys[lo:hi]], silently=True)
+
+    def give_back_pins(self) -> None:
+        """Blocks of claims that have ended are anybody's from now on."""
+        self._copies.primary.settle()
+
+    def end_scheduling(self, requests: list[tuple[str, int]]) -> None:
+        """Blocks were handed out to these (request, times preempted): tell what came and went, and who lost by it."""
+        if self.residency is not None:
+            lost = self._copies.scheduled(requests)
+            if lost:
+                self.residency.primary_lost(lost)
 
     def take_results(self, results: list[JobResult]) -> list[OpenJob]:
         """Take in what workers report, before the engine does; return the jobs that are over."""
@@ -180,11 +181,11 @@ class ResidentOffloadingConnector(OffloadingConnector):
 
     # --- the stock interface, scheduler side ---
 
-    def bind_gpu_block_pool(self, gpu_block_pool: Any) -> None:
+    def bind_kv_cache_manager(self, kv_cache_manager: Any) -> None:
         """Learn where the primary tier keeps its blocks."""
-        super().bind_gpu_block_pool(gpu_block_pool)
+        super().bind_kv_cache_manager(kv_cache_manager)
         if self.residency is not None:
-            self._copies.pool = gpu_block_pool
+            self._copies.bind(kv_cache_manager)
 
     def on_new_request(self, request: Any) -> None:
         """Decide about the request's claim, then let the stock connector see the request."""
@@ -226,6 +227,11 @@ class ResidentOffloadingConnector(OffloadingConnector):
             cache_identity=self._identity.digest(request),
             unreadable=unreadable,
             barred=self.desk.barred(params),
+            max_tokens=min(
+                request.max_tokens + self._lookahead_tokens, self._max_model_tokens - request.num_prompt_tokens + 1
+            ),
+            keeps_kv=params.get(KEEP_PARAM) is not False,
+            rank=(request.priority, request.arrival_time) if self._ranks else (),
         )
 
     def get_num_new_matched_tokens(self, request: Any, num_computed_tokens: int) -> tuple[int | None, bool]:
@@ -258,6 +264,7 @@ class ResidentOffloadingConnector(OffloadingConnector):
                 notes[job_id] = self._note(job.req_id, job_id, is_load, keys, blocks)
         for request_id in scheduler_output.finished_req_ids or ():
             residency.stores_ended(request_id)
+            self._copies.request_over(request_id)
             self._requests.pop(request_id, None)
             self._positions.pop(request_id, None)
             self._silent.discard(request_id)
@@ -321,6 +328,9 @@ class ResidentOffloadingConnector(OffloadingConnector):
             reply = self.control.finish(request.kv_transfer_params or {})
         else:
             self.desk.refused(request.kv_transfer_params or {}, self.residency.refusal_of(request.request_id))
+            if not self.residency.keeps_kv(request.request_id):
+                first = self.residency.local_blocks(request.request_id)
+                self._copies.primary.forget(self._copies.primary.allocated(request.request_id)[first:])
             status = str(request.status.name).removeprefix("FINISHED_").removesuffix("_CAPPED").lower()
             reply = self.residency.request_finished(request.request_id, status, request.num_output_tokens)
         if reply is None:

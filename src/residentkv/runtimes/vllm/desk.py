@@ -204,10 +204,17 @@ def _counted(track: ClaimTrack) -> tuple[str, str]:
 
 
 def _refused(refusal: Refusal) -> Refused:
+    """A refusal that names the claim of its request is about that claim's bytes; any other one is about room."""
+    if refusal.claim_id is not None and refusal.owner_scope is not None:
+        blockers = (Blocker(refusal.owner_scope, refusal.claim_id),)
+        return Refused(reason=refusal.reason, restoration=True, blockers=blockers)
     return Refused(
         reason=refusal.reason,
-        restoration=True,
-        blockers=(Blocker(refusal.owner_scope, refusal.claim_id),),
+        restoration=False,
+        blockers=tuple(Blocker(*key) for key in refusal.blockers),
+        need_blocks=refusal.need_blocks,
+        shortfall_blocks=refusal.shortfall_blocks,
+        retry_after_s=refusal.retry_after_s,
     )
 
 

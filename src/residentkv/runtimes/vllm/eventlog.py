@@ -54,6 +54,9 @@ class EventLog:
         self._epoch = epoch
         self._writer: TraceWriter | None = None
         self._instant_ns: int | None = None
+        self.stands_in: tuple[str, ...] = ()
+        self.on_open: Callable[[], None] = lambda: None
+        """Called when a log was opened, after its first event."""
 
     @property
     def enabled(self) -> bool:
@@ -95,8 +98,9 @@ class EventLog:
             adapter=ADAPTER,
             adapter_version=residentkv.__version__,
             depth="plugin",
-            stands_in=(),
+            stands_in=self.stands_in,
         )
+        self.on_open()
 
     def _next_epoch(self, path: str) -> int:
         """Return one above the epoch that the file ends with; what a killed process left torn is set aside."""

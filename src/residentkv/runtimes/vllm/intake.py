@@ -11,6 +11,7 @@ import msgspec
 from residentkv.claims.arbiter import Answer
 from residentkv.claims.lifecycle import OPEN
 from residentkv.claims.model import MAX_NAME_CHARS, ClaimRequest, bind_claim, decode_claim_request, token_map_digest
+from residentkv.claims.modes import HOLDS_PRIMARY, Mode
 from residentkv.claims.predicates import parse_predicate
 from residentkv.errors import ResidentKVError
 from residentkv.runtimes.vllm.claimbook import ClaimBook, ClaimTrack, TierKey
@@ -22,6 +23,7 @@ RELEASE_PARAM = "resident_claim_release"
 RENEW_PARAM = "resident_claim_renew"
 OWNER_PARAMS = (CLAIM_PARAM, RELEASE_PARAM, RENEW_PARAM)
 """What a request says about claims; each names their owner."""
+KEEP_PARAM = "resident_keep_kv"
 MAX_DETAIL_CHARS = 500
 
 
@@ -30,6 +32,8 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     `hashes` and `keys` name the full blocks of the prompt, in order. `unreadable` says why the request cannot read
     cached blocks in full, if so. `barred` is (reason, detail) when it may not speak about the claims that it names.
+    `max_tokens` is how many tokens it may be given, `keeps_kv` whether its blocks may be found by others, `rank` its
+    place in the engine's order of priority.
     """
 
     request_id: str
@@ -42,12 +46,16 @@ class RequestFacts(msgspec.Struct, frozen=True, kw_only=True):
     cache_identity: str
     unreadable: str | None = None
     barred: tuple[str, str] | None = None
+    max_tokens: int = 1
+    keeps_kv: bool = True
+    rank: tuple[Any, ...] = ()
 
 
 class Intake(msgspec.Struct, kw_only=True):
-    """The answer: the claim that the request acts for, if any, and what the client is told."""
+    """The answer: the claim that the request acts for, if any, whose it says it is, and what the client is told."""
 
     track: ClaimTrack | None = None
+    owner_scope: str | None = None
     reply: dict[str, Any] | None = None
     releases: list[dict[str, Any]] = msgspec.field(default_factory=list)
     renewals: list[dict[str, Any]] = msgspec.field(default_factory=list)
@@ -105,6 +113,7 @@ def take_in(book: ClaimBook, facts: RequestFacts) -> Intake:
         prompt_tokens=facts.prompt_tokens,
     )
     intake = Intake(
+        owner_scope=named[0] if named is not None else None,
         releases=_release(book, facts),
         renewals=carry_out_renewals(book, facts.params.get(RENEW_PARAM), facts.request_id),
     )
@@ -175,7 +184,7 @@ def _decide_new(
 ) -> None:
     named = (request.owner_scope, request.claim_id)
     try:
-        claim = bind_claim(request, footprint_blocks=max(object_blocks, 1), **computed)
+        claim = bind_claim(request, footprint_blocks=_footprint_blocks(request, object_blocks), **computed)
     except ResidentKVError as e:
         book.reject_unbound(request, computed, facts.request_id, str(e))
         intake.reply = _reply(named, "rejected", "identity_differs", str(e), computed)
@@ -212,6 +221,14 @@ def _object_blocks(request: ClaimRequest | None, facts: RequestFacts) -> int:
     if request is not None and request.footprint_blocks is not None:
         return min(request.footprint_blocks, full)
     return full
+
+
+def _footprint_blocks(request: ClaimRequest, object_blocks: int) -> int:
+    """Return what the claim needs when it is resident; in the primary tier that is what its predicate needs."""
+    if request.footprint_blocks is None and Mode.parse(request.mode) in HOLDS_PRIMARY:
+        _, count = parse_predicate(request.predicate).needed(object_blocks)
+        return max(min(count, object_blocks), 1)
+    return max(object_blocks, 1)
 
 
 def _object_id(cache_identity: str, token_map: str) -> str:

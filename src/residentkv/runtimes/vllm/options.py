@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -13,8 +14,19 @@ from residentkv.errors import InputError
 
 KEY = "residentkv"
 
-SUPPORTED_MODES: frozenset[Mode] = frozenset({Mode.BEST_EFFORT, Mode.OFFLOADABLE})
+SUPPORTED_MODES: frozenset[Mode] = frozenset(
+    {Mode.BEST_EFFORT, Mode.OFFLOADABLE, Mode.HARD_PROTECTED, Mode.EXPIRING, Mode.DEMOTABLE}
+)
 """What this plugin enforces; every other mode is rejected."""
+
+
+class Mechanism(StrEnum):
+    """What can be turned off, each named like the obligation that then fails; only for negative proofs."""
+
+    VICTIM_EXCLUSION = "victim_exclusion"
+    FEASIBILITY_CHECK = "feasibility_check"
+    EXPIRY_ENFORCEMENT = "expiry_enforcement"
+    RELEASE_BEFORE_LOSS = "release_before_loss"
 
 
 class PluginOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -40,6 +52,8 @@ class PluginOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         weights_epoch: part of the cache identity; raise it when weights are replaced in place.
         model_revision: part of the cache identity, when the engine does not know the revision of its weights.
         unsafe_allow_untested_version: accept claims on a vLLM version outside the tested list.
+        stands_in: what stands in for something else in this run, for the head of the log.
+        off: mechanisms that are turned off; for tests only.
     """
 
     trace_path: str | None = None
@@ -60,6 +74,12 @@ class PluginOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     weights_epoch: int = 0
     model_revision: str | None = None
     unsafe_allow_untested_version: bool = False
+    stands_in: tuple[str, ...] = ()
+    off: frozenset[Mechanism] = frozenset()
+
+    def keeps(self, mechanism: Mechanism) -> bool:
+        """Tell whether a mechanism is on."""
+        return mechanism not in self.off
 
     def arbiter_policy(self) -> ArbiterPolicy:
         """Return what the arbiter may do under these settings."""

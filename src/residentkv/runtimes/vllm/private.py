@@ -64,7 +64,8 @@ class TierManager(CPUOffloadingManager):
     """The stock manager of the second tier, able to drop blocks, to fail stores and to hold what claims need.
 
     Relies on: `_policy`, `_free_chunk`, `_get_load_store_spec`, `_num_evictable_cache_chunks`, `_num_chunks`, `events`;
-    `complete_load` leaving the chunk in place; `complete_store(success=False)` removing chunks that are not ready.
+    `_policy.chunks`; `complete_load` leaving the chunk in place; `complete_store(success=False)` removing chunks that
+    are not ready.
     """
 
     def __init__(self, *, num_chunks: int, enable_events: bool) -> None:
@@ -75,6 +76,10 @@ class TierManager(CPUOffloadingManager):
             enable_events=enable_events,
         )
         self.on_dropped: Callable[[list[bytes]], None] = lambda keys: None
+        self.on_stored: Callable[[list[tuple[int, bytes]]], None] = lambda copies: None
+        self.on_gone: Callable[[list[bytes]], None] = lambda keys: None
+        self.concerns: Callable[[bytes], bool] = lambda key: False
+        self.keeps_kv: Callable[[str], bool] = lambda request_id: True
         self.needs_own_store: Callable[[str, bytes], bool] = lambda request_id, key: False
         self._failed: set[bytes] = set()
         self._doomed: set[bytes] = set()
@@ -133,6 +138,8 @@ class TierManager(CPUOffloadingManager):
             self._free_chunk(chunk)
             self._num_evictable_cache_chunks -= 1
             gone.append(key)
+        if gone:
+            self.on_gone(gone)
         if gone and self.events is not None:
             self.events.append(OffloadingEvent(keys=gone, medium=self.medium, removed=True))
         if not silently:
@@ -140,10 +147,10 @@ class TierManager(CPUOffloadingManager):
         return gone
 
     def _tell_dropped(self, keys: list[bytes]) -> None:
-        """Tell of copies that some claim holds; those of others, such as all that are evicted, concern nobody."""
-        held = [key for key in keys if key in self._policy.held]
-        if held:
-            self.on_dropped(held)
+        """Tell of copies that some claim holds or needs; those of others concern nobody."""
+        needed = [key for key in keys if key in self._policy.held or self.concerns(key)]
+        if needed:
+            self.on_dropped(needed)
 
     # --- the stock interface ---
 
@@ -172,6 +179,8 @@ class TierManager(CPUOffloadingManager):
     def prepare_store(self, keys: Collection[bytes], req_context: ReqContext) -> PrepareStoreOutput | None:
         """Prepare a store; what the request's claim has not stored itself is stored once more, in its name."""
         request_id = req_context.req_id
+        if not self.keeps_kv(request_id):
+            keys = []
         again = [key for key in keys if self._idle(key) and self.needs_own_store(request_id, key)]
         output = super().prepare_store([key for key in keys if key not in set(again)], req_context)
         if output is not None and again:
@@ -179,6 +188,9 @@ class TierManager(CPUOffloadingManager):
             self.drop(again, silently=True)
             output = self._join(list(keys), output, super().prepare_store(again, req_context))
             self._tell_dropped([key for key in again if not self.kept(key)])
+        if output is not None and output.evicted_keys:
+            self.on_gone(list(output.evicted_keys))
+            self._tell_dropped(list(output.evicted_keys))
         if output is not None and output.keys_to_store:
             self._stores.setdefault(request_id, []).append(list(output.keys_to_store))
         return output
@@ -223,10 +235,13 @@ class TierManager(CPUOffloadingManager):
         if failed:
             super().complete_store(failed, req_context, success=False)
             self._tell_dropped(failed)
-        super().complete_store([key for key in keys if key not in set(failed)], req_context, success=success)
+        stored = [key for key in keys if key not in set(failed)]
+        super().complete_store(stored, req_context, success=success)
+        self.on_stored([(int(self._policy.get(key).chunk_id), key) for key in stored if self.in_tier(key)])
 
     def reset_cache(self) -> None:
         """Forget all blocks; claims keep their hold on names."""
+        self.on_gone(list(self._policy.chunks))
         super().reset_cache()
         self._failed.clear()
         self._doomed.clear()

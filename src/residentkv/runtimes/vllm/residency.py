@@ -2,8 +2,8 @@
 
 No vLLM here: the connector and the scheduler tell what happened, in the order of the engine's step:
 
-    request_new -> lookup -> admitted -> job_created -> (model runs) -> transfers -> step_done -> copies_settled
-                                                                                 -> request_finished -> stores_ended
+    request_new -> open_door -> lookup -> admitted -> job_created -> primary_lost -> (model runs)
+    -> transfers -> step_done -> request_finished -> copies_settled -> stores_ended
 
 Safe only in the scheduler's thread.
 """
@@ -13,12 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import msgspec
-
 from residentkv.claims.lifecycle import State
 from residentkv.claims.modes import OnRestoreFailure
 from residentkv.claims.predicates import covers, normalize_ranges, ranges_of
 from residentkv.runtimes.vllm.active import Lookup, Refusal, RequestTrack, Serve
+from residentkv.runtimes.vllm.admission import Door
 from residentkv.runtimes.vllm.claimbook import TIER, ClaimBook, ClaimTrack, TierKey
 from residentkv.runtimes.vllm.intake import RequestFacts, describe, take_in
 from residentkv.runtimes.vllm.jobs import JobPart, OpenJob
@@ -29,8 +28,9 @@ from residentkv.trace import events as ev
 class Residency:
     """Joins requests, jobs and claims; the plugin's whole conduct except for how vLLM is asked to do it."""
 
-    def __init__(self, book: ClaimBook, *, restore_attempts: int) -> None:
+    def __init__(self, book: ClaimBook, door: Door, *, restore_attempts: int) -> None:
         self.book = book
+        self.door = door
         self._restorations = Restorations(book, attempts=restore_attempts)
         self._requests: dict[str, RequestTrack] = {}
         self._jobs: dict[int, OpenJob] = {}
@@ -49,10 +49,17 @@ class Residency:
         """Decide about the claim of a new request, before anything else happens with it."""
         self.book.expire_due()
         intake = take_in(self.book, facts)
+        size, most = facts.block_tokens, facts.prompt_tokens + max(facts.max_tokens, 1) - 1
         track = RequestTrack(
             request_id=facts.request_id,
-            block_tokens=facts.block_tokens,
+            block_tokens=size,
             claim=intake.track,
+            owner_scope=intake.owner_scope,
+            # The engine computes the last token of a prompt in any case, so it never looks for that token's block.
+            hashes=() if facts.unreadable else facts.hashes[: (facts.prompt_tokens - 1) // size],
+            start_blocks=-(-facts.prompt_tokens // size),
+            total_blocks=-(-most // size),
+            keeps_kv=facts.keeps_kv,
         )
         if intake.reply is not None:
             track.reply["resident_claim"] = intake.reply
@@ -61,6 +68,21 @@ class Residency:
         if intake.renewals:
             track.reply["resident_claim_renew"] = intake.renewals
         self._requests[facts.request_id] = track
+        self.door.arrive(track, facts.rank)
+
+    def open_door(self) -> tuple[list[str], list[str]]:
+        """Decide about the requests that wait to be let in; return who was let in and who was refused."""
+        return self.door.step()
+
+    def keeps_kv(self, request_id: str) -> bool:
+        """Tell whether the blocks of a request may be found by others once it has ended."""
+        r = self._requests.get(request_id)
+        return r is None or r.keeps_kv
+
+    def local_blocks(self, request_id: str) -> int:
+        """Return how many leading blocks the request found in the primary tier."""
+        r = self._requests.get(request_id)
+        return r.local_blocks if r is not None else 0
 
     def claim_of(self, request_id: str) -> ClaimTrack | None:
         """Return the open claim that the request acts for."""
@@ -107,7 +129,9 @@ class Residency:
 
     def _lost_at_lookup(self, r: RequestTrack, track: ClaimTrack, have_blocks: int, end: int) -> Lookup:
         """The copies are gone and nobody had said so: the claim is harmed, then the request gets what it asked for."""
-        self.book.harm(track, ((have_blocks, end),), "copy_lost", r.request_id)
+        have = self.book.retrievable_pos(track)
+        lost = ranges_of(p for p in range(have_blocks, end) if not covers(have, p, 1))
+        self.book.harm(track, lost or ((have_blocks, end),), "copy_lost", r.request_id)
         if track.claim.on_restore_failure is OnRestoreFailure.RECOMPUTE:
             r.serve, r.recompute_why, r.lost_claim = Serve.RECOMPUTE, "copy_lost", track
             return Lookup.PROCEED
@@ -137,7 +161,7 @@ class Residency:
         if track is None or track.record.state is State.ACCEPTED:
             return
         start, end = track.needed()
-        if r.local_blocks >= end:
+        if r.local_blocks >= end or (not track.restores and r.local_blocks + hit_blocks >= end):
             r.serve = Serve.PRIMARY
         elif track.restores and hit_blocks > 0 and r.local_blocks + hit_blocks >= end:
             if track.record.state is not State.OFFLOADED and not self.book.offload(track, request_id):
@@ -249,7 +273,7 @@ class Residency:
             dropped, self._dropped = self._dropped, set()
             for track in self.book:
                 if not dropped.isdisjoint(track.keys):
-                    self._check_loss(track)
+                    self._check_loss(track, "copy_lost")
         for request_id in list(self._ending):
             self._settle(self._requests[request_id])
 
@@ -260,19 +284,23 @@ class Residency:
         for key in keys:
             self._dropped.add(key)
 
-    def _check_loss(self, track: ClaimTrack) -> None:
-        """A copy in the tier went: if the predicate holds nowhere any more, nothing excused that."""
+    def primary_lost(self, hashes: Iterable[bytes]) -> None:
+        """The primary tier evicted these blocks; the claims that lose by it are told so."""
+        for track in self.book.needing(hashes):
+            if self.book.alive(track):
+                self._check_loss(track, "evicted")
+
+    def _check_loss(self, track: ClaimTrack, reason: str) -> None:
+        """A copy went: if the predicate holds nowhere any more, nothing excused that."""
         for key in [k for k in track.store_jobs if not self.book.view.kept(k)]:
             del track.store_jobs[key]
-        if not track.restores or track.record.state in (State.ACCEPTED, State.RESTORE_REQUIRED):
+        if not track.reports_loss or track.record.state in (State.ACCEPTED, State.RESTORE_REQUIRED):
             return
-        kept = ranges_of(p for p, key in enumerate(track.keys) if key in track.store_jobs)
-        have = normalize_ranges((*kept, *self.book.primary_pos(track, track.object_blocks)))
+        have = self.book.retrievable_pos(track)
         if track.claim.predicate.holds(have, track.object_blocks):
             return
         start, end = track.needed()
-        lost = ranges_of(p for p in range(start, end) if not covers(have, p, 1))
-        self.book.harm(track, lost, "copy_lost", None)
+        self.book.harm(track, ranges_of(p for p in range(start, end) if not covers(have, p, 1)), reason, None)
 
     def before_reset(self, *, primary: bool, tier: bool) -> None:
         """The operator empties a tier: claims that would lose by it are demoted first."""
@@ -282,9 +310,14 @@ class Residency:
         for track in self.book:
             if tier:
                 track.store_jobs.clear()
-            if not track.restores or track.record.state is State.ACCEPTED:
+            if not track.reports_loss or track.record.state is State.ACCEPTED:
                 continue
-            if tier or (primary and not track.claim.predicate.holds(self.book.tier_pos(track), track.object_blocks)):
+            kept = (
+                not primary
+                if not track.restores
+                else not tier and track.claim.predicate.holds(self.book.tier_pos(track), track.object_blocks)
+            )
+            if not kept:
                 self.book.demote(track, "cache_reset")
         self.book.log.emit(
             ev.RuntimeEvent, name="reset_tier" if tier else "reset_prefix_cache", request_id=None, job_id=None
@@ -313,11 +346,12 @@ class Residency:
         if r is None or r.finished is not None:
             return None
         r.finished = (finish_status, output_tokens)
+        self.door.leave(request_id)
         reply = r.reply
         if r.claim is not None and "resident_claim" in reply:
             reply["resident_claim"] |= {"state": r.claim.record.state.value, "generation": r.claim.record.generation}
         if r.refusal is not None:
-            reply["resident_claim_refusal"] = msgspec.to_builtins(r.refusal)
+            reply["resident_claim_refusal"] = r.refusal.seen_by(r.owner_scope)
         if r.loading is None:
             self._terminate(r)
         return (reply | {"request_id": request_id}) if reply else None
@@ -345,9 +379,14 @@ class Residency:
         del self._requests[r.request_id]
         self._ending.discard(r.request_id)
         track = self._claim(r)
-        if track is None or not track.restores or any(other.claim is track for other in self._requests.values()):
+        if track is None or any(other.claim is track for other in self._requests.values()):
             return
-        if track.record.state is State.ACCEPTED:
+        if track.holds_primary:
+            if track.record.state is State.ACCEPTED:
+                self.book.release(track, "engine:request", "never_materialized")
+        elif not track.restores:
+            return
+        elif track.record.state is State.ACCEPTED:
             self.book.demote(track, "never_materialized", r.request_id)
         elif track.record.state is State.MATERIALIZED:
             self.book.demote(track, "not_offloaded", r.request_id)

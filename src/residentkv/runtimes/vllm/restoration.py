@@ -84,6 +84,7 @@ class Restorations:
         if refuse:
             self._refuse_failed(r, track, finish_status)
             if job.damaged:
+                self.book.view.condemn(job.drop)
                 self.book.harm(track, failed, "copy_damaged", r.request_id)
             return
         job.recompute = True

@@ -78,7 +78,7 @@ class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Engine settings; sizes in blocks of `block_size` tokens. `plugin` off is vLLM without any connector.
 
     `tier_bytes` is the size of the second tier, `options` are `PluginOptions`; without `log` nothing is written.
-    `counters` keeps vLLM's own statistics.
+    `counters` keeps vLLM's own statistics. `random_weights` needs no more of a model than its configuration.
     """
 
     plugin: bool = True
@@ -90,6 +90,7 @@ class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     tier_bytes: int = 1 << 27
     failure_policy: str = "fail"
     options: dict[str, Any] = {}
+    random_weights: bool = False
 
 
 class Job(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -133,6 +134,8 @@ class Session:
                     **engine.options,
                 },
             )
+        if engine.random_weights:
+            more |= {"load_format": "dummy", "skip_tokenizer_init": True}
         return LLM(
             self.job.model_dir,
             block_size=engine.block_size,
@@ -144,6 +147,11 @@ class Session:
             disable_log_stats=not engine.counters,
             **more,
         )
+
+    def stop(self) -> None:
+        """End the engine in order, so that another one can be started in this process."""
+        self.llm.llm_engine.engine_core.shutdown()
+        del self.llm
 
     def run(self, run: Run, trace: Path) -> list[dict[str, Any]]:
         """Do the steps of one run, its events in a trace of its own; the caches are empty before and after it."""
@@ -250,7 +258,9 @@ class Session:
         tokens = draw_tokens(request.prompt_seed, request.tokens)
         tokens += draw_tokens(f"{run.run_id if run else ''}/{request.label}", request.suffix_tokens)
         extra = {"kv_transfer_params": request.kv_transfer_params} if request.kv_transfer_params else None
-        params = SamplingParams(temperature=0, max_tokens=request.max_tokens, ignore_eos=True, extra_args=extra)
+        params = SamplingParams(
+            temperature=0, max_tokens=request.max_tokens, ignore_eos=True, detokenize=False, extra_args=extra
+        )
         prompt: dict[str, Any] = {"prompt_token_ids": tokens}
         if request.cache_salt is not None:
             prompt["cache_salt"] = request.cache_salt

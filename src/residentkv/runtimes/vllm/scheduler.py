@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
@@ -12,7 +13,11 @@ from vllm.v1.request import RequestStatus
 from residentkv.runtimes.vllm.connector import ResidentOffloadingConnector
 from residentkv.runtimes.vllm.guard import GuardedScheduler
 from residentkv.runtimes.vllm.private import FailedReceivePolicy
+from residentkv.runtimes.vllm.residency import Residency
 from residentkv.runtimes.vllm.transfers import ResidentWorkerMetadata
+
+OUTSIDE_PATIENCE_S = 0.005
+"""How long a step rests in which nobody runs and somebody waits for claims, instead of spinning."""
 
 
 class ResidentSchedulerMixin(FailedReceivePolicy):
@@ -23,26 +28,67 @@ class ResidentSchedulerMixin(FailedReceivePolicy):
         connector: Any = getattr(self, "connector", None)
         self._resident: ResidentOffloadingConnector | None = None
         self._refused_outputs: dict[int, list[EngineCoreOutput]] = {}
+        self._outside: dict[str, Any] = {}
+        """Requests that wait to be let in; the engine's own queues do not hold them."""
         if isinstance(connector, ResidentOffloadingConnector) and connector.residency is not None:
             self._resident = connector
             connector.attach_scheduler(engine_recomputes=self.adopt_engine_policy())
 
+    def add_request(self, request: Any) -> None:
+        """Take a request in; it stands outside the queues until it is let in."""
+        known = request.request_id in self.requests  # type: ignore[attr-defined]
+        super().add_request(request)  # type: ignore[misc]
+        connector = self._resident
+        if connector is None or connector.residency is None or known:
+            return
+        if connector.residency.door.holds(request.request_id):
+            self.waiting.remove_request(request)  # type: ignore[attr-defined]
+            self._outside[request.request_id] = request
+
+    def finish_requests(self, request_ids: Any, finished_status: Any) -> Any:
+        """End requests, also those that were not let in yet."""
+        ids = (request_ids,) if isinstance(request_ids, str) else request_ids
+        if ids is not None:
+            ids = list(ids)
+        for request_id in list(self._outside) if ids is None else ids:
+            self._outside.pop(request_id, None)
+        return super().finish_requests(ids, finished_status)  # type: ignore[misc]
+
+    def get_request_counts(self) -> tuple[int, int]:
+        """Count running and waiting requests; those outside wait, too."""
+        running, waiting = super().get_request_counts()  # type: ignore[misc]
+        return running, waiting + len(self._outside)
+
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
-        """Schedule a step; a request whose claim turned out to be lost is refused right after."""
-        if self._resident is None:
+        """Schedule a step with those who may come in; a request whose claim turned out to be lost is refused after."""
+        connector = self._resident
+        if connector is None or connector.residency is None:
             return super().schedule(*args, **kwargs)  # type: ignore[misc]
-        self._resident.begin_step()
+        connector.begin_step()
+        self._open_door(connector.residency)
         output = super().schedule(*args, **kwargs)  # type: ignore[misc]
-        self._refuse_pending(self._resident)
+        requests: dict[str, Any] = self.requests  # type: ignore[attr-defined]
+        connector.end_scheduling([(i, requests[i].num_preemptions) for i in output.num_scheduled_tokens])
+        self._refuse(connector.residency.take_refusals())
         return output
 
-    def _refuse_pending(self, connector: ResidentOffloadingConnector) -> None:
-        """Refuse requests that never got blocks; only waiting requests may end as errors (their blocks are whole)."""
-        residency = connector.residency
-        request_ids = residency.take_refusals() if residency is not None else []
-        if not request_ids:
+    def _open_door(self, residency: Residency) -> None:
+        """Let requests into the engine's queue, refuse others, and leave the rest outside for another step."""
+        if not self._outside:
             return
-        for request in self.finish_requests(set(request_ids), RequestStatus.FINISHED_ERROR):  # type: ignore[attr-defined]
+        admitted, refused = residency.open_door()
+        for request_id in admitted:
+            self.waiting.add_request(self._outside.pop(request_id))  # type: ignore[attr-defined]
+        self._refuse(refused)
+        if self._outside and not refused and super().get_request_counts() == (0, 0):  # type: ignore[misc]
+            time.sleep(OUTSIDE_PATIENCE_S)
+
+    def _refuse(self, request_ids: list[str]) -> None:
+        """Refuse requests that never got blocks; only waiting requests may end as errors (their blocks are whole)."""
+        connector = self._resident
+        if not request_ids or connector is None:
+            return
+        for request in self.finish_requests(set(request_ids), RequestStatus.FINISHED_ERROR):
             self._refused_outputs.setdefault(request.client_index, []).append(
                 EngineCoreOutput(
                     request_id=request.request_id,
@@ -50,6 +96,7 @@ class ResidentSchedulerMixin(FailedReceivePolicy):
                     finish_reason=request.get_finished_reason(),
                     events=request.take_events(),
                     trace_headers=request.trace_headers,
+                    kv_transfer_params=connector.take_reply(request.request_id),
                 )
             )
 
@@ -100,6 +147,7 @@ class ResidentSchedulerMixin(FailedReceivePolicy):
         connector = self._resident
         if connector is not None and connector.residency is not None:
             connector.residency.before_reset(primary=True, tier=reset_connector)
+            connector.give_back_pins()
         done: bool = super().reset_prefix_cache(reset_running_requests, reset_connector)  # type: ignore[misc]
         return done
 
