@@ -28,7 +28,7 @@ ALLOWED = {
 }
 """What each part may import besides itself; `cli` may import everything and nobody imports `cli`."""
 
-HEAVY = {"vllm", "torch", "transformers", "sglang", "dynamo", "kvcr"}
+HEAVY = {"vllm", "torch", "transformers", "tensorrt_llm", "sglang", "dynamo", "kvcr"}
 HOSTS = {("runtimes", "vllm"), ("runtimes", "sglang")}
 """The folders whose modules run inside the environment of a runtime and may import it."""
 
