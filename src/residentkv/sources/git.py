@@ -27,11 +27,13 @@ class Checkouts:
     def __init__(self, named: dict[str, Path], folder: Path) -> None:
         self._named = {normalise_repository(k): v for k, v in named.items()}
         self._folder = folder
+        self._known: dict[tuple[Path, str, str], bytes] = {}
 
     def read(self, repository: str, commit: str, file: str) -> bytes:
         """Return a file at a commit.
 
-        A commit id names its content, so a checkout that has the commit has the right text whatever its name.
+        A commit id names its content, so a checkout that has the commit has the right text whatever its name; and what
+        was read once is not read again.
 
         Raises:
             TargetAbsentError: the commit has no such file.
@@ -39,6 +41,8 @@ class Checkouts:
         """
         name = normalise_repository(repository)
         where = self._named.get(name, self._folder / name.replace("/", "+"))
+        if (where, commit, file) in self._known:
+            return self._known[where, commit, file]
         if not where.is_dir():
             raise TargetUnreadableError(f"no checkout of {name} is at hand; give --checkout {name}=DIR")
         if _git(where, "cat-file", "-t", commit).strip() != b"commit":
@@ -50,7 +54,8 @@ class Checkouts:
             raise TargetUnreadableError(f"{file} of {name} at {commit[:12]} is not in {where}; fetch it there")
         if int(size) > MAX_FILE_BYTES:
             raise TargetUnreadableError(f"{file} is larger than {MAX_FILE_BYTES} bytes")
-        return _git(where, "cat-file", "blob", f"{commit}:{file}", must=True)
+        self._known[where, commit, file] = _git(where, "cat-file", "blob", f"{commit}:{file}", must=True)
+        return self._known[where, commit, file]
 
 
 def _git(where: Path, *arguments: str, must: bool = False) -> bytes:
