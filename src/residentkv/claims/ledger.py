@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
+from operator import attrgetter
 
 import msgspec
 
@@ -28,7 +29,10 @@ Key = tuple[str, str]
 
 
 class ClaimRecord(msgspec.Struct, kw_only=True):
-    """A claim, where it stands and what it holds; changed only through `ClaimLedger`."""
+    """A claim, where it stands and what it holds; changed only through `ClaimLedger`.
+
+    `held` numbers the holders in the order in which they began to protect blocks; 0 protects none.
+    """
 
     claim: ResidentClaim
     mode: Mode
@@ -37,6 +41,7 @@ class ClaimRecord(msgspec.Struct, kw_only=True):
     generation: int = 0
     deadline_ns: int | None = None
     revision: int = 0
+    held: int = 0
 
     def protected_blocks(self) -> int:
         """Return the primary-tier blocks that nobody may take now.
@@ -81,11 +86,12 @@ class ClaimLedger:
         self._open = 0
         self._protected_blocks = 0
         self._protected_of: dict[Mode, int] = dict.fromkeys(Mode, 0)
-        self._holders: dict[Key, ClaimRecord] = {}
+        self._holders: list[ClaimRecord] = []
         self._snapshot: tuple[ClaimRecord, ...] | None = ()
         self._holders_of: dict[Mode, _Ranks] = {mode: [] for mode in Mode}
         self._terms: _Ranks = []
         self._order = 0
+        self._held = 0
 
     def __len__(self) -> int:
         """Count the records kept, ended ones that were not forgotten included."""
@@ -120,12 +126,14 @@ class ClaimLedger:
         """Return the claims that protect blocks now, without these."""
         if not keys:
             if self._snapshot is None:
-                self._snapshot = tuple(self._holders.values())
+                self._snapshot = tuple(self._holders)
             return self._snapshot
-        rest = dict(self._holders)
+        rest = list(self._holders)
         for key in keys:
-            rest.pop(key, None)
-        return tuple(rest.values())
+            record = self._records.get(key)
+            if record is not None and record.held:
+                del rest[bisect_left(rest, record.held, key=_held)]
+        return tuple(rest)
 
     def holders_of(self, mode: Mode) -> Iterator[ClaimRecord]:
         """Iterate over the holders kept in `mode`, lowest priority first and oldest first among equals.
@@ -242,10 +250,14 @@ class ClaimLedger:
             self._protected_blocks += blocks
             self._protected_of[record.mode] += blocks
             insort(self._holders_of[record.mode], (record.claim.priority, record.order, record))
-            if record.claim.key not in self._holders:
-                self._holders[record.claim.key] = record
+            if not record.held:
+                self._held += 1
+                record.held = self._held
+                self._holders.append(record)
                 self._snapshot = None
-        elif self._holders.pop(record.claim.key, None) is not None:
+        elif record.held:
+            del self._holders[bisect_left(self._holders, record.held, key=_held)]
+            record.held = 0
             self._snapshot = None
 
     def _uncount(self, record: ClaimRecord) -> None:
@@ -258,6 +270,9 @@ class ClaimLedger:
     def _drop_term(self, record: ClaimRecord) -> None:
         if record.deadline_ns is not None:
             _remove(self._terms, record.deadline_ns, record)
+
+
+_held = attrgetter("held")
 
 
 def _remove(ranks: _Ranks, rank: int, record: ClaimRecord) -> None:
