@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+from array import array
 from collections.abc import Iterable
 
 import msgspec
@@ -84,10 +86,10 @@ class ClaimRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 def token_map_digest(token_ids: Iterable[int]) -> str:
     """Return the digest of exact token ids (unsigned 32-bit little endian), `tokens:` and 64 hex digits."""
-    h = hashlib.sha256()
-    for t in token_ids:
-        h.update(t.to_bytes(4, "little"))
-    return "tokens:" + h.hexdigest()
+    words = array("I", token_ids)
+    if sys.byteorder == "big":
+        words.byteswap()
+    return "tokens:" + hashlib.sha256(words).hexdigest()
 
 
 def decode_claim_request(raw: object) -> ClaimRequest:
