@@ -39,6 +39,47 @@ def test_a_name_can_be_used_again_by_a_new_submission():
     assert [c.instance for c in report.claims] == [0, 1]
 
 
+ANEW = """
+    open
+    init r1 c
+    accept c r1 mode=soft_priority
+    materialize c r1
+    end r1
+    init r2 c
+    release c
+    accept c r2 mode=soft_priority
+    materialize c r2
+    end r2
+    release c
+    close
+"""
+
+
+def test_a_request_may_let_its_claim_go_and_claim_anew():
+    """One request of the owner releases the claim that it names, and the same name is accepted for it again."""
+    report = audit(ANEW)
+    assert report.verdict is Verdict.CONFORMING, report.all_findings()
+    assert [(c.instance, c.state) for c in report.claims] == [(0, "released"), (1, "released")]
+
+
+def test_a_request_that_did_not_name_the_claim_does_not_claim_it_anew():
+    """The negative: the acceptance of a name that the request did not bring is claimed afterwards."""
+    assert "RKV224" in codes(audit(ANEW.replace("init r2 c", "init r2 -").replace("init r2 -", "init r2")))
+
+
+@pytest.mark.parametrize("late", ["    end r0\n", ""])
+def test_a_claim_has_one_result_although_its_requests_end_after_the_next_submission(late: str):
+    """A request that joined the first submission ends, or does not, while the second one is open: counted once."""
+    text = ANEW.replace("    init r2 c\n", "    init r0 c\n    reuse_here c r0\n    init r2 c\n", 1)
+    report = audit(text.replace("    end r2\n", f"    end r2\n{late}"))
+    assert [(c.instance, c.state) for c in report.claims] == [(0, "released"), (1, "released")]
+    if late:
+        assert report.verdict is Verdict.CONFORMING, report.all_findings()
+    else:
+        (unfinished,) = report.claims[0].findings
+        assert (unfinished.code, report.claims[1].findings) == ("RKV215", ())
+
+
 def test_an_acceptance_told_again_for_the_same_request_is_no_new_submission():
     """The same acceptance after the end: the claim is over, and one request decides once."""
     report = audit(SUCCESS.replace("    release c\n", "    release c\n    accept c r1\n"))

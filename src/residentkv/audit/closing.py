@@ -51,6 +51,9 @@ def close_source(s: SourceState) -> SourceAudit:
                 f"Job {job.job_id} ({job.direction}), created at {s.seq(job.created_seq)}, has no end on some worker.",
                 missing="offload_worker_transfer_finished",
             )
+    late = {id(r.claim): r.claim for r in s.requests.values() if r.claim is not None and r.claim.result_index >= 0}
+    for c in late.values():
+        collapse(s, c)  # What was found about their open requests belongs to their results.
     for c in list(s.claims.values()):
         _open_claim(s, c)
         collapse(s, c)

@@ -25,11 +25,19 @@ def unprotect(s: SourceState, c: ClaimState) -> None:
 
 
 def collapse(s: SourceState, c: ClaimState) -> None:
-    """Turn a claim into its result and forget it; only its key, and what names a resubmission, is kept."""
-    if c.unaccepted:
+    """Turn a claim into its result and forget it; only its key, and what names a resubmission, is kept.
+
+    A claim whose name was submitted anew while requests of it were open collapses once more when they have ended: its
+    result is brought up to date and stays one.
+    """
+    again = c.result_index >= 0
+    if again:
+        pass
+    elif c.unaccepted:
         _never_accepted(s, c)
     elif s.breaks > MAX_BREAKS and not c.touched and c.verdict is Verdict.CONFORMING:
         s.find(sequence.SEQUENCE_GAP, c, (c.last_seq,), f"{s.source}/{s.epoch} is broken in {s.breaks} places.")
+    findings = tuple(c.findings) if c.findings else ()
     result = ClaimResult(
         owner_scope=c.owner_scope,
         claim_id=c.claim_id,
@@ -39,29 +47,45 @@ def collapse(s: SourceState, c: ClaimState) -> None:
         mode=c.traits.name if c.traits is not None else None,
         state=c.state_name(),
         verdict=c.verdict,
-        findings=tuple(c.findings) if c.findings else (),
+        findings=findings,
         findings_dropped=c.findings_dropped,
         observed=_shown(c) if c.verdict is Verdict.CONFORMING else {},
         counts=c.counts or {},
         first_seq=c.first_seq,
         last_seq=c.last_seq,
     )
-    c.result_index = len(s.results)
-    s.results.append(result)
-    s.ended[c.key] = EndedClaim(
-        c.result_index,
-        c.instance,
-        c.first_request,
-        c.revision,
-        c.footprint_blocks if c.traits is not None and c.traits.reserves else 0,
-        c.state,
-    )
+    if again:
+        s.results[c.result_index] = _brought_up_to_date(s.results[c.result_index], result)
+    else:
+        c.result_index = len(s.results)
+        s.results.append(result)
+        s.ended[c.key] = EndedClaim(
+            c.result_index,
+            c.instance,
+            c.first_request,
+            c.revision,
+            c.footprint_blocks if c.traits is not None and c.traits.reserves else 0,
+            c.state,
+        )
     if s.claims.get(c.key) is c:
         del s.claims[c.key]
     if c.dead_jobs is not None:
         for job_id in c.dead_jobs:
             s.jobs.pop(job_id, None)
     c.stored = c.cycle = c.dead_jobs = None
+
+
+def _brought_up_to_date(old: ClaimResult, new: ClaimResult) -> ClaimResult:
+    """Return the later result of a claim with what was added to the earlier one meanwhile; nothing bad is forgotten."""
+    verdict = worse(old.verdict, new.verdict)
+    added = tuple(f for f in old.findings if f not in new.findings)
+    return msgspec.structs.replace(
+        new,
+        verdict=verdict,
+        findings=(*new.findings, *added),
+        findings_dropped=max(old.findings_dropped, new.findings_dropped),
+        observed=old.observed | new.observed if verdict is Verdict.CONFORMING else {},
+    )
 
 
 def _shown(c: ClaimState) -> dict[str, tuple[int, ...]]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from residentkv.audit.model import Verdict
 from residentkv.audit.rules import acceptance, coverage, lifecycle
 from residentkv.audit.state import ClaimState, RequestState, SourceState, submitted
-from residentkv.audit.steps.endings import amend_result
+from residentkv.audit.steps.endings import amend_result, collapse
 from residentkv.audit.table import ACCEPTED, INDEX, MATERIALIZED, SUBMITTED, Move, mistake
 from residentkv.claims.lifecycle import State, Step
-from residentkv.trace.events import ClaimEvent, Event
+from residentkv.trace.events import ClaimAccepted, ClaimEvent, Event
 
 _IDENTITY = ("object_id", "token_map_id", "cache_identity", "predicate")
 
@@ -190,13 +190,23 @@ def acting(s: SourceState, c: ClaimState, e: ClaimEvent) -> RequestState | None:
 
 
 def join(s: SourceState, c: ClaimState, r: RequestState, e: ClaimEvent) -> RequestState | None:
-    if r.key == c.key and r.claim is None:
+    old = r.claim
+    if r.key == c.key and (old is None or _claims_anew(old, r, e)):
+        if old is not None:
+            old.open_requests -= 1
+            if not old.open_requests and not old.open_jobs:
+                collapse(s, old)
         link(c, r)
         return r
     if c.unaccepted and r.key is None:
         return None  # Filed once, as a claim that nobody accepted.
     not_joined(s, c, r, e)
     return None
+
+
+def _claims_anew(old: ClaimState, r: RequestState, e: ClaimEvent) -> bool:
+    """Tell whether the request let the claim go that it found, and claims anew under the same name before all else."""
+    return old.ended and isinstance(e, ClaimAccepted) and r.cycle is None and r.failure is None and r.served_seq < 0
 
 
 def not_joined(s: SourceState, c: ClaimState | None, r: RequestState, e: Event) -> None:
