@@ -370,6 +370,33 @@ def test_a_best_effort_claim_promises_no_restoration(bench: Bench) -> None:
     assert "resident_claim_offloaded" not in bench.names()
 
 
+@pytest.mark.parametrize(
+    ("left", "fail", "told"),
+    [
+        ("nothing", (), "active_request_recomputed"),
+        ("the tier", (), "resident_claim_reused"),
+        ("the tier", (1,), "active_request_recomputed"),
+    ],
+)
+def test_what_a_request_of_a_best_effort_claim_was_computed_on_is_told(
+    bench: Bench, left: str, fail: tuple[int, ...], told: str
+) -> None:
+    """No promise is no reason for silence: computed again, or read after an ordinary load, and the log says which."""
+    soft = claim(mode="best_effort")
+    bench.residency.adopt_engine_policy(recomputes=True)
+    bench.serve("r1", prompt(), soft)
+    bench.tiers.primary.clear()
+    if left == "nothing":
+        bench.tiers.tier.clear()
+    bench.serve("r2", prompt(), soft, fail=fail)
+    bench.serve("r3", prompt(), soft)
+    report = assert_conforming(bench.stop())
+    names = bench.names()
+    assert told in names[: names.index("request_initialized", names.index(told))]
+    assert names.count("active_request_recomputed") == (told == "active_request_recomputed")
+    assert states(report) == {"c": "released"}
+
+
 def test_memory_follows_what_is_open(bench: Bench) -> None:
     """A hundred requests of claims that ended leave nothing behind."""
     for i in range(100):

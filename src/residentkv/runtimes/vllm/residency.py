@@ -163,6 +163,9 @@ class Residency:
         start, end = track.needed()
         if r.local_blocks >= end or (not track.restores and r.local_blocks + hit_blocks >= end):
             r.serve = Serve.PRIMARY
+        elif not track.restores:
+            # Nothing was promised: what is gone is computed again, and the log says so.
+            r.serve, r.recompute_why, r.lost_claim = Serve.RECOMPUTE, "not_kept", track
         elif track.restores and hit_blocks > 0 and r.local_blocks + hit_blocks >= end:
             if track.record.state is not State.OFFLOADED and not self.book.offload(track, request_id):
                 return

@@ -45,6 +45,8 @@ class Restorations:
         job.drop = frozenset(key for key, pos in zip(job.keys, job.positions, strict=True) if pos in job.failed)
         asked = r.claim is not None and r.claim.claim.on_restore_failure is OnRestoreFailure.RECOMPUTE
         job.recompute = self.engine_recomputes or asked
+        if r.claim is not None and r.serve is Serve.PRIMARY and r.local_blocks < r.claim.needed()[1]:
+            r.serve, r.recompute_why, r.lost_claim = Serve.RECOMPUTE, "load_failed", r.claim
         self.book.log.emit(ev.GenericCounter, name="unclaimed_load_failures", value=self._unclaimed_failures)
 
     def _restoration_failed(self, r: RequestTrack, track: ClaimTrack, job: OpenJob) -> None:
