@@ -81,11 +81,37 @@ test: check live
 
 bench: setup
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.admission
 
 # 30 repetitions of every scenario on a real vLLM; about 20 minutes with nothing else on two cores.
 bench-witness: envs
 	$(BIN)/residentkv witness --all --repeat 30 --out out/witness
 	$(BIN)/python -m bench.witness out/witness
+
+# --- Load and overhead on a real server. The load generator has an environment of its own: it is no part of the
+# runtime, and must not share its packages.
+.PHONY: env-load soak bench-vllm
+
+LOAD_VENV := $(RESIDENTKV_CACHE)/venvs/load-$(call digest,envs/load.lock)
+LOAD_STAMP := $(LOAD_VENV)/.complete
+export RESIDENTKV_LOCUST_PYTHON := $(LOAD_VENV)/bin/python
+
+$(LOAD_STAMP): envs/load.lock
+	rm -rf $(LOAD_VENV)
+	$(PYTHON) -m venv $(LOAD_VENV)
+	$(LOAD_VENV)/bin/python $(PIP) --no-deps -r envs/load.lock
+	touch $@
+
+env-load: $(LOAD_STAMP)
+
+envs: env-load
+
+# Ten minutes of load. The live tests do the same for one minute.
+soak: envs
+	$(BIN)/python -m bench.load --duration 600 --out out/soak --command "make soak" --benchmarks BENCHMARKS.md
+
+bench-vllm: envs
+	$(BIN)/python -m bench.overhead
 
 # Everything generated from the code; a test fails when the result differs from what is committed.
 gen: setup

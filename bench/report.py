@@ -25,13 +25,13 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def taken_on() -> str:
+def taken_on(cores: int = 1) -> str:
     """Return date, machine and versions."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("msgspec", "zstandard"))
     python = f"{platform.python_implementation()} {platform.python_version()}"
     return (
         f"Taken {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, residentkv {__version__}, {versions}, {python}, "
-        f"{processor()}, one core, {platform.system()}."
+        f"{processor()}, {'one core' if cores == 1 else f'{cores} cores'}, {platform.system()}."
     )
 
 
