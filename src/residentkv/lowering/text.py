@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import bisect
 import hashlib
 import re
 import warnings
 from collections.abc import Iterator, Sequence
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
+_LINE_END_BYTES = re.compile(rb"\r\n|\r|\n")
 
 LineSpan = tuple[int, int]
 """First and last line, 1-based, both included."""
@@ -75,22 +77,30 @@ def symbol_spans(source: bytes) -> dict[str, list[LineSpan]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # invalid escapes and the like in a file that is not ours
         tree = ast.parse(source)
-    for name, span in _bindings(tree.body, ""):
+    rare = [n for n, line in enumerate(_LINE_END_BYTES.split(source), start=1) if b":=" in line or b"global" in line]
+    for name, span in _bindings(tree.body, "", rare):
         spans.setdefault(name, []).append(span)
     return spans
 
 
-def _bindings(body: Sequence[ast.AST], prefix: str) -> Iterator[tuple[str, LineSpan]]:
+def _bindings(body: Sequence[ast.AST], prefix: str, rare: Sequence[int]) -> Iterator[tuple[str, LineSpan]]:
+    """Yield what is bound; only nodes that have one of the `rare` lines are searched for `:=` and `global`."""
     for node in body:
         span = _span_of(node)
-        for name in _walrus_names(node):
+        if isinstance(node, ast.match_case):
+            is_rare = bool(rare)  # it does not say where it stands
+        else:
+            first = min((d.lineno for d in getattr(node, "decorator_list", ())), default=span[0])
+            at = bisect.bisect_left(rare, first)
+            is_rare = at < len(rare) and rare[at] <= span[1]
+        for name in _walrus_names(node) if is_rare else ():
             yield prefix + name, span
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
             yield prefix + node.name, (first, span[1])
             if isinstance(node, ast.ClassDef):
-                yield from _bindings(node.body, f"{prefix}{node.name}.")
-            else:
+                yield from _bindings(node.body, f"{prefix}{node.name}.", rare)
+            elif is_rare:
                 for inner in ast.walk(node):
                     if isinstance(inner, ast.Global):
                         yield from ((name, _span_of(inner)) for name in inner.names)
@@ -98,15 +108,15 @@ def _bindings(body: Sequence[ast.AST], prefix: str) -> Iterator[tuple[str, LineS
             for name in _bound_names(node):
                 yield prefix + name, span
             for block in ("body", "orelse", "handlers", "finalbody", "cases"):
-                yield from _bindings(getattr(node, block, []), prefix)
+                yield from _bindings(getattr(node, block, []), prefix, rare)
         elif isinstance(node, ast.ExceptHandler):
             if node.name is not None:
                 yield prefix + node.name, span
-            yield from _bindings(node.body, prefix)
+            yield from _bindings(node.body, prefix, rare)
         elif isinstance(node, ast.match_case):
             for name in _captured_names(node.pattern):
                 yield prefix + name, _span_of(node.pattern)
-            yield from _bindings(node.body, prefix)
+            yield from _bindings(node.body, prefix, rare)
 
 
 def _span_of(node: ast.AST) -> LineSpan:
