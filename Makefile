@@ -17,9 +17,15 @@ BROWSER_STAMP := $(VENV)/.browser-$(call digest,envs/browser.lock)
 SGLANG_VENV := $(RESIDENTKV_CACHE)/venvs/sglang-$(call digest,envs/sglang.lock)
 SGLANG_STAMP := $(SGLANG_VENV)/.complete
 export RESIDENTKV_SGLANG_PYTHON := $(SGLANG_VENV)/bin/python
+DYNAMO_VENV := $(RESIDENTKV_CACHE)/venvs/dynamo-$(call digest,envs/dynamo.lock)
+DYNAMO_STAMP := $(DYNAMO_VENV)/.complete
+export RESIDENTKV_DYNAMO_PYTHON := $(DYNAMO_VENV)/bin/python
+KVCR_VENV := $(RESIDENTKV_CACHE)/venvs/kvcr-$(call digest,envs/kvcr.lock)
+KVCR_STAMP := $(KVCR_VENV)/.complete
+export RESIDENTKV_KVCR_PYTHON := $(KVCR_VENV)/bin/python
 PIP := -m pip --disable-pip-version-check -q install
 
-.PHONY: setup demo check lint types fast live test bench bench-witness gen envs env-browser env-vllm env-sglang clean
+.PHONY: setup demo check lint types fast live test bench bench-witness gen envs env-browser env-vllm env-sglang env-dynamo env-kvcr clean
 
 setup: $(CORE_STAMP)
 
@@ -57,7 +63,24 @@ env-browser: setup $(BROWSER_STAMP)
 	command -v chromium >/dev/null || { apt-get -qq update && \
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium fonts-dejavu-core; }
 
-envs: env-browser env-vllm env-sglang
+$(DYNAMO_STAMP): envs/dynamo.lock
+	rm -rf $(DYNAMO_VENV)
+	$(PYTHON) -m venv $(DYNAMO_VENV)
+	$(DYNAMO_VENV)/bin/python $(PIP) --no-deps -r envs/dynamo.lock
+	touch $@
+
+# Dynamo's simulated workers read the tokenizer of the model that env-vllm prepares.
+env-dynamo: env-vllm $(DYNAMO_STAMP)
+
+$(KVCR_STAMP): envs/kvcr.lock
+	rm -rf $(KVCR_VENV)
+	$(PYTHON) -m venv $(KVCR_VENV)
+	$(KVCR_VENV)/bin/python $(PIP) --no-deps -r envs/kvcr.lock
+	touch $@
+
+env-kvcr: setup $(KVCR_STAMP)
+
+envs: env-browser env-vllm env-sglang env-dynamo env-kvcr
 
 demo: setup
 	$(BIN)/residentkv demo

@@ -52,6 +52,10 @@ RUN: dict[str, int] = {
 
 ELSEWHERE = {
     "residentkv demo": "test_documents.py runs it and compares what it prints",
+    "residentkv study dynamo": "needs Dynamo; tests/live",
+    "residentkv study kvcr": "needs KVCR; tests/live",
+    "residentkv anchors fetch kvcr==0.1.0": "needs a package index",
+    "residentkv anchors diff --against kvcr==0.1.0": "needs what the command above fetched",
     "residentkv suite --mutants": "tests/suite runs it; about a minute",
     "residentkv witness --scenario success_path --scenario claimed_load_failure --repeat 1": "needs vLLM; tests/live",
     "residentkv witness --scenario success_path --repeat 1": "needs vLLM; tests/live",

@@ -29,7 +29,7 @@ ALLOWED = {
 """What each part may import besides itself; `cli` may import everything and nobody imports `cli`."""
 
 HEAVY = {"vllm", "torch", "transformers", "tensorrt_llm", "sglang", "dynamo", "kvcr"}
-HOSTS = {("runtimes", "vllm"), ("runtimes", "sglang")}
+HOSTS = {("runtimes", name) for name in ("vllm", "sglang", "dynamo", "kvcr")}
 """The folders whose modules run inside the environment of a runtime and may import it."""
 
 

@@ -92,7 +92,11 @@ class Study(Protocol):
         """
 
 
-STUDIES: dict[str, str] = {"sglang": "residentkv.runtimes.sglang.study"}
+STUDIES: dict[str, str] = {
+    "dynamo": "residentkv.runtimes.dynamo.study",
+    "kvcr": "residentkv.runtimes.kvcr.study",
+    "sglang": "residentkv.runtimes.sglang.study",
+}
 """Runtimes that can be studied, and the module that has `STUDY`; imported only when asked for."""
 
 

@@ -1,0 +1,164 @@
+"""Claims that are only watched: they are joined to the events of workers and to the cached tokens of answers.
+
+Nothing is steered, so nothing is promised but that hits and misses can be told by claim (mode `best_effort`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from residentkv.claims.ledger import ClaimRecord
+from residentkv.claims.model import CacheIdentity, bind_claim, decode_claim_request, token_map_digest
+from residentkv.claims.modes import Mode
+from residentkv.errors import UsageError
+from residentkv.runtimes.claimlog import ClaimLog
+from residentkv.runtimes.dynamo.client import Frontend, Response
+from residentkv.runtimes.dynamo.fleet import BLOCK_TOKENS
+from residentkv.runtimes.dynamo.kvevents import DEVICE, BlockIndex, Change
+from residentkv.runtimes.dynamo.listener import Listener
+from residentkv.runtimes.dynamo.router import HashBlocks
+from residentkv.trace.events import BlockRemoved, BlockStored, ClaimReused, RequestRecomputed
+
+PATIENCE_S = 5.0
+
+
+class Observer:
+    """One claim after another, watched through one frontend."""
+
+    def __init__(
+        self,
+        log: ClaimLog,
+        frontend: Frontend,
+        listener: Listener,
+        *,
+        identity: CacheIdentity,
+        hash_blocks: HashBlocks,
+    ) -> None:
+        self.log = log
+        self.index = BlockIndex()
+        self._frontend = frontend
+        self._listener = listener
+        self._identity = identity.digest()
+        self._hash = hash_blocks
+        self._requests = 0
+        self._watched: dict[str, tuple[ClaimRecord, tuple[int, ...], tuple[int, ...]]] = {}
+
+    def watch(self, wire: dict[str, Any], tokens: Sequence[int], tail: Sequence[int]) -> Response:
+        """Name a prefix of whole blocks, send it once, and see where its blocks came to lie.
+
+        Raises:
+            UsageError: the claim asks for more than an observer can give.
+        """
+        log, local = self.log, self._hash(tokens)
+        claim = bind_claim(
+            decode_claim_request(wire),
+            cache_identity=self._identity,
+            object_id=f"prefix:{token_map_digest(tokens)[7:39]}",
+            token_map_id=token_map_digest(tokens),
+            footprint_blocks=len(local),
+        )
+        if claim.mode is not Mode.BEST_EFFORT:
+            raise UsageError(
+                f"mode: found {claim.mode.value}; an observer names best_effort claims and accepts no other"
+            )
+        request_id = self._begin(claim.owner_scope, claim.claim_id, len(tokens) + len(tail))
+        record = log.ledger.submit(claim)
+        log.accept(record, request_id, None, now_ns=time.monotonic_ns())
+        self._watched[claim.claim_id] = (record, tuple(tokens), local)
+        answer = self._frontend.complete([*tokens, *tail])
+        holder = self._find_holder([*tokens, *tail])
+        if answer.served and holder is not None and self.index.holdings[holder, 0].whole:
+            names = tuple(f"{block:016x}" for block in self.index.find(holder, local))
+            log.materialize(
+                record, request_id, tier=place(DEVICE, holder), held_pos=((0, len(names)),), block_hashes=names
+            )
+        else:
+            log.demote(record, request_id, "not_witnessed")
+        self._end(request_id, answer)
+        return answer
+
+    def request(self, claim_id: str, tail: Sequence[int]) -> tuple[Response, int | None]:
+        """Send the claim's tokens again; tell whether they were reused, and return who computed them."""
+        record, tokens, local = self._watched[claim_id]
+        claim = record.claim
+        request_id = self._begin(claim.owner_scope, claim_id, len(tokens) + len(tail))
+        answer = self._frontend.complete([*tokens, *tail])
+        holder = self._find_holder([*tokens, *tail])
+        cached = min((answer.cached_tokens or 0) // BLOCK_TOKENS, len(local))
+        if answer.served and holder is not None:
+            if cached:
+                self.log.emit_claim(
+                    ClaimReused, record, request_id, tier=place(DEVICE, holder), reused_pos=((0, cached),)
+                )
+            if cached < len(local):
+                self.log.emit(
+                    RequestRecomputed,
+                    request_id=request_id,
+                    claim_id=claim_id,
+                    owner_scope=claim.owner_scope,
+                    recomputed_pos=((cached, len(local)),),
+                    reason="not_cached",
+                )
+        self._end(request_id, answer)
+        return answer, holder
+
+    def probe(self, tokens: Sequence[int], **more: Any) -> Response:
+        """Send a prompt that belongs to no claim."""
+        request_id = self._begin(None, None, len(tokens))
+        answer = self._frontend.complete(tokens, **more)
+        self._take(0.5)
+        self._end(request_id, answer)
+        return answer
+
+    def release(self, claim_id: str) -> None:
+        """Stop watching a claim."""
+        record = self._watched[claim_id][0]
+        self.log.release(record, record.claim.owner_scope, "owner")
+
+    def close(self) -> None:
+        """End the trace."""
+        self._take(0.0)
+        self.log.close("shutdown")
+
+    def _find_holder(self, tokens: Sequence[int]) -> int | None:
+        """Wait until the events of exactly one worker show these tokens; None when none or several do."""
+        local = self._hash(tokens)
+        until = time.monotonic() + PATIENCE_S
+        while not self.index.holders(local) and time.monotonic() < until:
+            self._take(0.1)
+        holders = self.index.holders(local)
+        return holders[0] if len(holders) == 1 else None
+
+    def _take(self, wait_s: float) -> None:
+        for batch in self._listener.read(wait_s):
+            for event in batch.events:
+                self._tell(self.index.apply(event)[1])
+
+    def _tell(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            for kind, blocks in ((BlockStored, change.stored), (BlockRemoved, change.removed)):
+                if blocks:
+                    self.log.emit(
+                        kind,
+                        tier=place(change.tier, change.worker_id),
+                        block_hashes=tuple(f"{block:016x}" for block in blocks),
+                        block_ids=(),
+                        request_id=None,
+                    )
+
+    def _begin(self, owner_scope: str | None, claim_id: str | None, prompt_tokens: int) -> str:
+        self._requests += 1
+        request_id = f"request-{self._requests}"
+        self.log.begin_request(request_id, owner_scope, claim_id, prompt_tokens)
+        return request_id
+
+    def _end(self, request_id: str, answer: Response) -> None:
+        status = answer.finish_reason if answer.served else None
+        self.log.end_request(request_id, status or "error", answer.output_tokens)
+
+
+def place(tier: str, worker_id: int) -> str:
+    """Return the name of a tier of one worker; a copy at any worker counts."""
+    return f"{tier}.{worker_id}"

@@ -1,0 +1,191 @@
+"""The adapter before Dynamo: what it concludes from answers that lie, missing events, and workers that are gone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from residentkv.audit.api import audit_file
+from residentkv.audit.model import AuditReport
+from residentkv.claims.model import CacheIdentity
+from residentkv.errors import InputError
+from residentkv.runtimes.claimlog import ClaimLog
+from residentkv.runtimes.dynamo import router as routing
+from residentkv.runtimes.dynamo.kvevents import BlockIndex, Continuity, decode_message
+from residentkv.runtimes.dynamo.router import ClaimOver, ClaimRouter, Knob
+from residentkv.trace.writer import TraceWriter
+from tests.studies.small_dynamo import SmallDynamo, hash_blocks, message
+
+IDENTITY = CacheIdentity(
+    model="m",
+    model_revision="1",
+    weights_epoch=0,
+    tokenizer="t",
+    kv_dtype="d",
+    kv_layout="l",
+    block_size_tokens=16,
+)
+PREFIX = list(range(1000, 1064))
+
+
+def tail(n: int) -> list[int]:
+    return [5000 + n, *range(6000, 6015)]
+
+
+class Bench:
+    """A router on a small Dynamo, and the audit of what it wrote."""
+
+    def __init__(self, folder: Path, dynamo: SmallDynamo) -> None:
+        self.path = folder / "trace.jsonl"
+        log = ClaimLog(TraceWriter(self.path, source="router", run_id="run"))
+        log.open(
+            runtime="dynamo",
+            version="1.6.1",
+            primitive="direct_worker",
+            adapter="a",
+            depth="policy",
+            stands_in=("all",),
+        )
+        self.router = ClaimRouter(
+            log,
+            cast(Any, dynamo),
+            cast(Any, dynamo),
+            knob=Knob.WORKER,
+            identity=IDENTITY,
+            hash_blocks=hash_blocks,
+            worker_blocks=32,
+            workers=dynamo.workers,
+        )
+
+    def bind(self) -> str:
+        wire = {"claim_id": "c", "owner_scope": "o", "mode": "routed_reuse", "predicate": "leading_prefix_at_least(3)"}
+        return self.router.bind(wire, PREFIX, tail(0)).verdict.value
+
+    def audit(self) -> AuditReport:
+        self.router.close()
+        return audit_file(self.path)
+
+
+@pytest.fixture
+def dynamo() -> SmallDynamo:
+    return SmallDynamo()
+
+
+@pytest.fixture
+def bench(tmp_path: Path, dynamo: SmallDynamo, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setattr(routing, "PATIENCE_S", 0.0)
+    return Bench(tmp_path, dynamo)
+
+
+def test_a_binding_that_holds_is_conforming(bench: Bench) -> None:
+    """Bound to the worker whose events show the blocks, served there, and released: the plain story."""
+    assert bench.bind() == "accepted"
+    assert [bench.router.serve("o", "c", tail(n)).outcome for n in (1, 2)] == ["served_by_binding"] * 2
+    bench.router.release("o", "c")
+    assert bench.audit().verdict.value == "conforming"
+
+
+def test_an_answer_that_names_the_bound_worker_is_not_believed(bench: Bench, dynamo: SmallDynamo) -> None:
+    """Another worker's events show the fresh tail: the request moved, whatever the answer says."""
+    bench.bind()
+    dynamo.elsewhere, dynamo.says = 22, 11
+    served = bench.router.serve("o", "c", tail(1))
+    assert (served.outcome, served.told, served.computed_by, served.stale) == ("moved", 11, (22,), True)
+    assert bench.audit().verdict.value == "conforming"
+
+
+def test_a_worker_nobody_witnessed_is_not_bound(bench: Bench, dynamo: SmallDynamo) -> None:
+    """An answer that names a worker whose events show nothing binds nothing, and the claim is withdrawn by name."""
+    dynamo.says = 22
+    bench.bind()
+    assert bench.router.state("o", "c") == "demoted"
+    with pytest.raises(ClaimOver, match="demoted"):
+        bench.router.serve("o", "c", tail(1))
+    assert bench.audit().verdict.value == "conforming"
+
+
+def test_an_eviction_harms_before_the_next_request(bench: Bench, dynamo: SmallDynamo) -> None:
+    """The removal event is joined to the claim; the owner learns it by name, and not by a slow answer."""
+    bench.bind()
+    block = sorted(bench.router.kept_blocks("o", "c") & {hash_blocks(PREFIX)[0]})
+    dynamo.evict(11, block)
+    bench.router.poll()
+    assert bench.router.state("o", "c") == "harmed"
+    report = bench.audit()
+    assert report.verdict.value == "conforming"
+    assert report.claims[0].counts["harmed"] == 1
+
+
+def test_a_dead_worker_is_refused_and_harmed(bench: Bench, dynamo: SmallDynamo) -> None:
+    """The request is refused in the name of the claim, which ends; another worker is not a substitute."""
+    bench.bind()
+    dynamo.dead.add(11)
+    assert bench.router.serve("o", "c", tail(1)).outcome == "refused"
+    assert bench.router.state("o", "c") == "harmed"
+    assert bench.audit().verdict.value == "conforming"
+
+
+def test_a_restart_under_the_same_id_is_another_incarnation(bench: Bench, dynamo: SmallDynamo) -> None:
+    """Event numbers that begin again: what the old incarnation held is gone, and the claim with it."""
+    bench.bind()
+    bench.router.serve("o", "c", tail(1))
+    dynamo.restart(11)
+    bench.router.fence()
+    bench.router.poll()
+    assert bench.router.state("o", "c") == "harmed"
+    assert bench.audit().verdict.value == "conforming"
+
+
+def test_a_gap_in_the_events_leaves_the_trace_inconclusive(bench: Bench, dynamo: SmallDynamo) -> None:
+    """Events were missed: neither kept nor lost is said, although the answer counts cached tokens."""
+    bench.bind()
+    dynamo.muted = True
+    dynamo.evict(11, sorted(bench.router.kept_blocks("o", "c"))[:1])
+    dynamo.muted = False
+    served = bench.router.serve("o", "c", tail(1))
+    assert served.outcome is None
+    assert bench.router.state("o", "c") == "materialized"
+    assert bench.audit().verdict.value == "inconclusive"
+
+
+def test_a_claim_larger_than_a_worker_is_turned_down(bench: Bench) -> None:
+    """What a reservation books without a word is rejected with the numbers."""
+    wire = {"claim_id": "c", "owner_scope": "o", "mode": "routed_reuse", "predicate": "whole_object"}
+    decision = bench.router.bind(wire, list(range(33 * 16)), tail(0))
+    assert (decision.verdict.value, decision.reason) == ("rejected", "never_fits")
+    assert bench.audit().verdict.value == "conforming"
+
+
+@pytest.mark.parametrize("spoil", ["header", "topic", "number", "payload", "short"])
+def test_a_message_of_another_form_is_refused(spoil: str) -> None:
+    """Whatever differs from the form of this version is an error; nothing is guessed."""
+    frames = message(11, 1, "cleared")
+    assert decode_message(frames).events[0].kind == "cleared"
+    if spoil == "header":
+        frames[3] = b"\2" + frames[3][1:]
+    elif spoil == "topic":
+        frames[0] = b"kv-metrics"
+    elif spoil == "number":
+        frames[2] = (9).to_bytes(8, "big")
+    elif spoil == "payload":
+        frames = message(11, 1, {"updated": {"block_hashes": [1]}})
+    else:
+        frames = frames[:3]
+    with pytest.raises(InputError, match=r"Dynamo 1\.6\.1"):
+        decode_message(frames)
+
+
+def test_numbers_of_events_tell_next_repeated_gap_and_restart() -> None:
+    """After a gap a holding is not whole any more; a restart begins a new one; who listens late sees a gap at once."""
+    index = BlockIndex()
+
+    def apply(event_id: int, data: Any = "cleared", worker: int = 11) -> Continuity:
+        return index.apply(decode_message(message(worker, event_id, data)).events[0])[0]
+
+    seen = [apply(1), apply(2), apply(2), apply(4), apply(1)]
+    assert [s.value for s in seen] == ["next", "next", "repeated", "gap", "restart"]
+    assert (index.holdings[11, 0].epoch, index.holdings[11, 0].whole) == (1, True)
+    assert apply(5, worker=22) is Continuity.GAP
+    assert not index.holdings[22, 0].whole
