@@ -23,7 +23,7 @@ from residentkv.errors import UsageError
 from residentkv.runtimes.claimlog import ClaimLog
 from residentkv.runtimes.kvcr.content import BLOCK_TOKENS, IDENTITY, Prompt, name_key
 from residentkv.runtimes.kvcr.node import Node, Outcome
-from residentkv.trace.events import BlockRemoved, BlockStored, ClaimReused
+from residentkv.trace.events import BlockRemoved, BlockStored, ClaimReused, RequestRecomputed
 
 SUCCESS = "SUCCESS"
 TIER = "kvcr.local_dram"
@@ -131,8 +131,20 @@ class Desk:
         results = self.node.deliver({key: i for i, key in enumerate(prompt.keys)})
         self._tell_changes()
         failed = tuple(key for key, r in results.items() if r.word != SUCCESS)
+        missing = ranges_of(prompt.keys.index(k) for k in failed)
+        if failed and record.mode is Mode.BEST_EFFORT:
+            log.emit(
+                RequestRecomputed,
+                request_id=request_id,
+                claim_id=claim_id,
+                owner_scope=owner_scope,
+                recomputed_pos=missing,
+                reason="not_in_pool",
+            )
+            log.end_request(request_id, "stopped")
+            return Reply(finish_status="stopped", failed=failed)
         if failed:
-            log.harm(record, request_id, "not_delivered", ranges_of(prompt.keys.index(k) for k in failed))
+            log.harm(record, request_id, "not_delivered", missing)
             self._give_back(held)
             log.end_request(request_id, "error")
             return Reply(finish_status="error", failed=failed)
