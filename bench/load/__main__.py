@@ -6,6 +6,7 @@ Exit codes: 0 everything held, 10 something was broken, 11 something could not b
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -38,14 +39,20 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path("out/load"), help="folder to fill anew (default out/load)")
     parser.add_argument("--hard-mode", default=Shape().hard_mode, help=f"default {Shape().hard_mode}")
     parser.add_argument("--soft-mode", default=Shape().soft_mode, help=f"default {Shape().soft_mode}")
+    parser.add_argument("--usable-blocks", type=int, default=Shape().usable_blocks, help="of vLLM's own cache")
+    parser.add_argument("--options", type=json.loads, default={}, help="more options of the plugin, as JSON")
     parser.add_argument("--command", default="python -m bench.load", help="what the result says that it was made by")
     parser.add_argument("--benchmarks", type=Path, help="also write the result into this file, as its part 'load'")
     options = parser.parse_args(arguments)
-    shape = Shape(hard_mode=options.hard_mode, soft_mode=options.soft_mode)
+    shape = Shape(hard_mode=options.hard_mode, soft_mode=options.soft_mode, usable_blocks=options.usable_blocks)
     out = options.out.resolve()
     try:
         evidence = load(
-            shape, out, duration_s=options.duration, options={}, progress=lambda line: print(line, flush=True)
+            shape,
+            out,
+            duration_s=options.duration,
+            options=options.options,
+            progress=lambda line: print(line, flush=True),
         )
     except ResidentKVError as e:
         print(f"{e}", file=sys.stderr)

@@ -19,9 +19,10 @@ from residentkv.trace import events as ev
 from residentkv.trace.reader import read_trace
 
 OUTCOMES = ("released", "expired", "demoted", "harmed")
+WARM_SAMPLES = 30
 FLAT_SHARE = 0.05
 FLAT_BYTES = 16 << 20
-"""Memory is flat when its median in the last quarter is at most this share and this much above the second quarter's."""
+"""Memory is flat when, after these samples, the last quarter's median is at most so much above the first quarter's."""
 
 ENDS: dict[type, str] = {
     ev.ClaimReleased: "released",
@@ -305,18 +306,21 @@ def _no_hard_harm(counts: ClaimCounts) -> Condition:
 
 
 def _flat(memory: Sequence[MemorySample]) -> Condition:
-    quarter = len(memory) // 4
+    warm = memory[WARM_SAMPLES:]
+    quarter = len(warm) // 4
     if not quarter:
-        return _say("memory is flat", False, f"{len(memory)} samples", unknown=True)
-    before, after = memory[quarter : 2 * quarter], memory[-quarter:]
+        return _say(
+            "memory is flat", False, f"{len(memory)} samples, the first {WARM_SAMPLES} are warming up", unknown=True
+        )
+    before, after = warm[:quarter], warm[-quarter:]
     early = statistics.median(s.anonymous_bytes for s in before)
     late = statistics.median(s.anonymous_bytes for s in after)
     rss = [statistics.median(s.rss_bytes for s in part) / 1e6 for part in (before, after)]
     return _say(
         "memory is flat",
         late > early * (1 + FLAT_SHARE) + FLAT_BYTES,
-        f"anonymous {early / 1e6:.0f} MB in the second quarter, {late / 1e6:.0f} MB in the last; resident "
-        f"{rss[0]:.0f} and {rss[1]:.0f} MB; {len(memory)} samples",
+        f"anonymous {early / 1e6:.0f} MB once warm, {late / 1e6:.0f} MB in the last quarter; resident {rss[0]:.0f} and "
+        f"{rss[1]:.0f} MB; {len(memory)} samples",
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -139,9 +140,16 @@ def load(shape: Shape, out: Path, *, duration_s: float, options: dict[str, Any],
     replace_file(plan_path, msgspec.json.encode(plan))
     faults, trace = out / "faults.json", out / "trace.jsonl"
     settings = {"trace_path": str(trace), "run_id": "load", "faults_path": str(faults), "tier_dir": str(out)} | options
-
     port = free_port()
-    with serving(command_line(shape, model, port, settings, ROW_BYTES), port, logs / "claims.log") as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="residentkv-") as short,  # The path of a socket may not be long.
+        serving(
+            command_line(shape, model, port, settings | {"socket_path": f"{short}/claims.sock"}, ROW_BYTES),
+            port,
+            logs / "claims.log",
+            socket_path=f"{short}/claims.sock",
+        ) as server,
+    ):
         progress(f"vLLM with claims: {shape.clients} clients for {duration_s:.0f} s")
         server.samples.clear()
         claimed = drive(

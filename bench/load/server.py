@@ -23,6 +23,8 @@ from bench.load.plan import Shape
 from residentkv.runtimes.vllm.plugin import engine_settings
 from residentkv.witness.environment import RuntimeFailed, find_python, lay_overlay
 
+MIDDLEWARE = "residentkv.server.middleware.ResidentClaims"
+SOCKET_VARIABLE = "RESIDENTKV_SOCKET"
 START_S = 300.0
 STOP_S = 120.0
 SAMPLE_S = 1.0
@@ -156,6 +158,7 @@ def command_line(shape: Shape, model: Path, port: int, options: Mapping[str, Any
         *("--shutdown-timeout", "30"),
     ]
     if options is not None:
+        arguments += ["--middleware", MIDDLEWARE]
         settings = engine_settings(tier_bytes=shape.tier_blocks * row_bytes, options=options)
         arguments += ["--scheduler-cls", settings["scheduler_cls"]]
         arguments += ["--kv-transfer-config", json.dumps(settings["kv_transfer_config"])]
@@ -163,7 +166,7 @@ def command_line(shape: Shape, model: Path, port: int, options: Mapping[str, Any
 
 
 @contextlib.contextmanager
-def serving(arguments: list[str], port: int, log: Path) -> Iterator[Server]:
+def serving(arguments: list[str], port: int, log: Path, *, socket_path: str | None = None) -> Iterator[Server]:
     """Start a server and wait until it answers; whatever happens, none of its processes is left.
 
     Raises:
@@ -180,6 +183,8 @@ def serving(arguments: list[str], port: int, log: Path) -> Iterator[Server]:
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "OMP_NUM_THREADS": "1",
         }
+        if socket_path is not None:
+            env[SOCKET_VARIABLE] = socket_path
         process = subprocess.Popen(
             [str(find_python()), *arguments],
             stdout=sink,
