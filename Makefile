@@ -12,6 +12,8 @@ digest = $(shell sha256sum $(1) | cut -c1-12)
 CORE_STAMP := $(VENV)/.core-$(call digest,envs/core.lock)
 VLLM_VENV := $(RESIDENTKV_CACHE)/venvs/vllm-$(call digest,envs/vllm.lock)
 VLLM_STAMP := $(VLLM_VENV)/.complete
+DOCS_VENV := $(RESIDENTKV_CACHE)/docs-$(call digest,envs/docs.lock)
+DOCS_STAMP := $(DOCS_VENV)/.complete
 export RESIDENTKV_VLLM_PYTHON := $(VLLM_VENV)/bin/python
 BROWSER_STAMP := $(VENV)/.browser-$(call digest,envs/browser.lock)
 SGLANG_VENV := $(RESIDENTKV_CACHE)/venvs/sglang-$(call digest,envs/sglang.lock)
@@ -86,8 +88,8 @@ demo: setup
 	$(BIN)/residentkv demo
 
 lint: setup
-	$(BIN)/ruff format --check src tests bench
-	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench docs
+	$(BIN)/ruff check src tests bench docs
 
 types: setup
 	$(BIN)/mypy
@@ -100,7 +102,18 @@ check: lint types fast
 live: envs
 	$(BIN)/python -m pytest -q tests/live
 
-test: check live
+test: check live docs
+
+# The site: every page of docs/, warnings are errors. A half-built environment is built anew.
+$(DOCS_STAMP): envs/docs.lock
+	rm -rf $(DOCS_VENV)
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python $(PIP) --no-deps -r envs/docs.lock
+	touch $@
+
+.PHONY: docs
+docs: $(DOCS_STAMP)
+	$(DOCS_VENV)/bin/sphinx-build -q -W -n --keep-going -c docs/site -b html . out/site
 
 bench: setup
 	$(BIN)/python -m bench

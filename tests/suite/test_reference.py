@@ -24,7 +24,7 @@ def test_every_case_and_every_kind_of_equivalent_mutant_is_in_it():
     """With the reason."""
     text = DOCUMENT.read_text(encoding="utf-8")
     for slug, case in load_cases().items():
-        assert f"#### {slug}\n" in text
+        assert f"### {slug}\n" in text
         assert " ".join(case.why.split()) in text
     for kind in EQUIVALENCES:
         assert f"`{kind.name}` | {kind.reason} |" in text

@@ -60,9 +60,10 @@ class InstalledCopy:
         if self._listed is not None:
             yield from self._listed
             return
+        # Below the root of our own package others may be installed too.
         for root in self._roots:
-            if root.is_dir():
-                yield from (p.relative_to(root).as_posix() for p in sorted(root.rglob("*.py")))
+            top = root / OWN if self.distribution == OWN else root
+            yield from (p.relative_to(root).as_posix() for p in sorted(top.rglob("*.py")))
 
 
 def read_limited(path: Path, limit: int | None = None) -> bytes:

@@ -24,7 +24,7 @@ def render_suite_reference() -> str:
     ]
     parts = [_table(("case", "what is lowered", "from", "refused as"), rows), ""]
     for slug, case in cases.items():
-        parts += [f"#### {slug}", "", f"{case.title}. {' '.join(case.why.split())}", "", _expected(case), ""]
+        parts += [f"### {slug}", "", f"{case.title}. {' '.join(case.why.split())}", "", _expected(case), ""]
     return "\n".join(parts)
 
 
