@@ -88,8 +88,8 @@ demo: setup
 	$(BIN)/residentkv demo
 
 lint: setup
-	$(BIN)/ruff format --check src tests bench docs
-	$(BIN)/ruff check src tests bench docs
+	$(BIN)/ruff format --check src tests bench docs/site
+	$(BIN)/ruff check src tests bench docs/site
 
 types: setup
 	$(BIN)/mypy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,10 @@ def test_readme_shows_what_the_demo_prints(
     assert len(shown) > 10
     for line in shown:
         assert any(line == candidate for candidate in printed), f"not printed in this order: {line!r}"
+
+
+def test_every_page_is_on_the_site() -> None:
+    """docs/site/index.md lists each page below docs/ once, or the site would not build."""
+    index = (ROOT / "docs" / "site" / "index.md").read_text()
+    listed = re.findall(r"^\.\./([a-z0-9-]+|README)$", index, re.MULTILINE)
+    assert sorted(listed) == sorted(page.stem for page in ROOT.glob("docs/*.md"))
