@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from residentkv.audit.api import audit_file
+from residentkv.audit.confirm import items_of
 from residentkv.cli.check import check_rows
+from residentkv.cli.gen import RECORDED_TRACES
 from residentkv.lowering.checking import Selection
 from residentkv.lowering.matrix import Matrix
 from residentkv.lowering.relation import Verdict
-from residentkv.report.published import PUBLISHED, best_cell, explain
-from residentkv.report.studies import as_recorded, refresh_blocks, render_published
+from residentkv.report.published import PUBLISHED, explain
+from residentkv.report.studies import as_recorded, refresh_blocks, render_published, render_traces
 from residentkv.sources.library import load_library
 from residentkv.sources.machine import machine_sources
 from residentkv.sources.recorded import OwnSources
@@ -28,6 +30,14 @@ def matrix() -> Matrix:
     return as_recorded(check_rows(load_library(), Selection(), OwnSources(), (), True))
 
 
+@pytest.fixture(scope="module")
+def with_traces() -> Matrix:
+    """The descriptor of vLLM with the recorded traces of the plugin."""
+    paths = sorted((RECORDED_TRACES / "vllm").glob("*.jsonl"))
+    items = tuple(item for path in paths for item in items_of(audit_file(path), path.name))
+    return as_recorded(check_rows(load_library("vllm"), Selection(), OwnSources(), items, True))
+
+
 def test_the_recorded_matrix_does_not_depend_on_this_machine(matrix: Matrix) -> None:
     """Of packages only our own is looked at, although others are installed; the rest is as its digests recorded it."""
     assert OwnSources().package_copies(["click", "pytest"]) == []
@@ -37,38 +47,43 @@ def test_the_recorded_matrix_does_not_depend_on_this_machine(matrix: Matrix) -> 
     assert {c.verdict for c in others} == {Verdict.APPROXIMATE, Verdict.REJECTED}
 
 
-def test_every_published_verdict_stands_beside_ours_with_a_reason(matrix: Matrix) -> None:
+def both(matrix: Matrix, with_traces: Matrix) -> Matrix:
+    """The parts of the library, that of vLLM with its traces."""
+    return Matrix(tuple(with_traces.parts[0] if p.runtime == "vllm" else p for p in matrix.parts))
+
+
+def test_every_published_verdict_stands_beside_ours_with_a_reason(matrix: Matrix, with_traces: Matrix) -> None:
     """No row of ours is left unexplained, and the spec has the verdicts that we say were published."""
     spec = " ".join((DOCS / "spec.md").read_text().split())
     published = spec.split("Published verdicts:", 1)[1].split("nothing native_sound anywhere", 1)[0]
-    text = render_published(matrix)
+    text = render_published(matrix, both(matrix, with_traces))
     for one in PUBLISHED:
-        cell, why = explain(one, matrix)
+        cell, why = explain(one, both(matrix, with_traces))
         assert why in text
         assert cell is None or (cell.runtime, cell.mode) == (one.runtime, one.mode)
         assert re.search(rf"`{one.mode}` {one.verdict}", published), one.subject
     assert len(PUBLISHED) == published.count("sound_with_adapter")
 
 
+def test_recorded_traces_give_the_plugin_its_verdict_and_no_other_row_one(matrix: Matrix, with_traces: Matrix) -> None:
+    """What the traces change is one row, and the table shows it with what it was."""
+    lines = render_traces(matrix, both(matrix, with_traces)).splitlines()[2:]
+    assert lines == [
+        "| vllm 0.32.0 | `offloading_connector` | offloadable | plugin | approximate "
+        "| sound_with_adapter (adapter_policy) |"
+    ]
+
+
 def test_a_verdict_that_changes_is_explained_by_nobody(matrix: Matrix) -> None:
-    """Then the page cannot be generated until somebody writes why."""
-    ours = best_cell(matrix, "tensorrt_llm", PUBLISHED[0].mode)
-    assert ours is not None and ours.verdict is Verdict.APPROXIMATE
-    parts = []
-    for part in matrix.parts:
-        lines = tuple(
-            replace(line, cells={m: replace(c, verdict=Verdict.NATIVE_SOUND) for m, c in line.cells.items()})
-            for line in part.lines
-        )
-        parts.append(replace(part, lines=lines) if part.runtime == "tensorrt_llm" else part)
+    """Then the page cannot be generated until somebody writes why: here vLLM's row without its traces."""
     with pytest.raises(KeyError):
-        render_published(Matrix(tuple(parts)))
+        render_published(matrix, matrix)
 
 
 def test_an_unknown_block_is_an_error(matrix: Matrix) -> None:
     """A typo in the page is not passed over."""
     with pytest.raises(KeyError):
-        refresh_blocks("<!-- generated: nothing -->\n<!-- end of generated -->", matrix)
+        refresh_blocks("<!-- generated: nothing -->\n<!-- end of generated -->", matrix, matrix)
 
 
 def test_drift_is_a_row_of_a_table_with_the_rows_to_study_again(site: Site, tmp_path: Path, capsys) -> None:

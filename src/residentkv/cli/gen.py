@@ -7,7 +7,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import residentkv
 from residentkv.audit import reference as audit_reference
+from residentkv.audit.api import audit_file
+from residentkv.audit.confirm import items_of
 from residentkv.cli.check import check_rows
 from residentkv.cli.litmus import litmus_document
 from residentkv.cli.schema import write_schemas
@@ -22,11 +25,20 @@ from residentkv.sources.recorded import OwnSources
 from residentkv.suite import reference as suite_reference
 from residentkv.trace import reference as trace_reference
 
+RECORDED_TRACES = Path(residentkv.__file__).parents[2] / "tests" / "traces"
+"""Runs that were recorded once, with their origin in a manifest."""
+
 
 def refresh_studies(text: str) -> str:
-    """Render the generated parts of docs/studies.md: the library as recorded, whatever is installed here."""
-    rows = check_rows(load_library(), Selection(), OwnSources(), (), True)
-    return studies.refresh_blocks(text, studies.as_recorded(rows))
+    """Render the generated parts of docs/studies.md: the library as recorded, whatever is installed here.
+
+    The recorded traces of the repository, all of them, are audited anew.
+    """
+    library = load_library()
+    traces = sorted(RECORDED_TRACES.rglob("*.jsonl"))
+    items = tuple(i for p in traces for i in items_of(audit_file(p), p.relative_to(RECORDED_TRACES).as_posix()))
+    matrices = (studies.as_recorded(check_rows(library, Selection(), OwnSources(), t, True)) for t in ((), items))
+    return studies.refresh_blocks(text, *matrices)
 
 
 PAGES: dict[str, Callable[[str], str]] = {

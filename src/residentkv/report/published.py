@@ -71,11 +71,9 @@ PUBLISHED: tuple[PublishedVerdict, ...] = (
         figures="30 of 30 successful restores observed, 30 of 30 claimed failures with an outcome, no false positive "
         "in 41 controls",
         explanations={
-            Verdict.APPROXIMATE: "Ours is a plugin on unmodified vLLM 0.32 instead of a patch. Its obligations come "
-            "from audited traces alone, which a run of `residentkv witness` writes; the library carries none, so "
-            "without `--evidence` the row is approximate, and with a restored and a failed load it is "
-            "sound_with_adapter at depth plugin.",
-            Verdict.SOUND_WITH_ADAPTER: "The same verdict, with a plugin on unmodified vLLM 0.32 instead of a patch.",
+            Verdict.SOUND_WITH_ADAPTER: "The same verdict, with a plugin on unmodified vLLM 0.32 instead of a patch. "
+            "Every obligation but the identity of the object comes from audited traces, of a load that came back and "
+            "one that failed; `residentkv witness` writes such traces anew.",
         },
     ),
 )

@@ -1,4 +1,4 @@
-"""The generated parts of docs/studies.md: the matrix as recorded, and the published verdicts beside it."""
+"""The generated parts of docs/studies.md: the matrix as recorded, what traces add, and the published verdicts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from residentkv.lowering.checking import CheckedRow
 from residentkv.lowering.matrix import Cell, Matrix, RuntimePart, build_matrix
 from residentkv.lowering.relation import Verdict
 from residentkv.report.matrix import LETTERS
-from residentkv.report.published import NO_NATIVE, PUBLISHED, explain
+from residentkv.report.published import NO_NATIVE, PUBLISHED, best_cell, explain
+
+REFERENCE = "reference"
+"""Our own runtime, which serves no model."""
 
 _BLOCK = re.compile(
     r"(?P<head><!-- generated: (?P<name>[a-z]+) -->)\n.*?(?P<tail><!-- end of generated -->)", re.DOTALL
@@ -23,14 +26,24 @@ def as_recorded(rows: Sequence[CheckedRow]) -> Matrix:
     return build_matrix([r if r.recorded is None else replace(r, verdict=r.recorded, recorded=None) for r in rows])
 
 
-def refresh_blocks(text: str, matrix: Matrix) -> str:
+def refresh_blocks(text: str, matrix: Matrix, with_traces: Matrix) -> str:
     """Return a document with its generated blocks rendered anew; everything around them is kept.
+
+    Args:
+        text: the document.
+        matrix: of the library alone.
+        with_traces: of the library with the recorded traces of the repository as evidence.
 
     Raises:
         KeyError: a block has a name that nothing renders, or a verdict changed and nobody has written why.
     """
-    blocks = {"summary": render_summary, "matrix": render_matrix, "published": render_published}
-    return _BLOCK.sub(lambda m: f"{m['head']}\n\n{blocks[m['name']](matrix)}\n{m['tail']}", text)
+    blocks = {
+        "summary": lambda: render_summary(matrix),
+        "matrix": lambda: render_matrix(matrix),
+        "published": lambda: render_published(matrix, with_traces),
+        "traces": lambda: render_traces(matrix, with_traces),
+    }
+    return _BLOCK.sub(lambda m: f"{m['head']}\n\n{blocks[m['name']]()}\n{m['tail']}", text)
 
 
 def render_summary(matrix: Matrix) -> str:
@@ -50,20 +63,33 @@ def render_matrix(matrix: Matrix) -> str:
     return "\n".join(parts)
 
 
-def render_published(matrix: Matrix) -> str:
+def render_traces(matrix: Matrix, with_traces: Matrix) -> str:
+    """Return the rows to which the traces give another verdict than the library alone."""
+    rows = []
+    for before, after in zip(matrix.cells(), with_traces.cells(), strict=True):
+        if before.verdict is not after.verdict:
+            row = (f"{after.runtime} {after.version}", f"`{after.primitive}`", after.mode.value, after.depth.value)
+            rows.append((*row, before.verdict.value, f"{after.verdict} ({after.evidence_class})"))
+    return _table(("runtime", "primitive", "mode", "depth", "library alone", "with the traces"), rows)
+
+
+def render_published(matrix: Matrix, with_traces: Matrix) -> str:
     """Return the published verdicts with ours, and why they differ."""
     rows = []
     for published in PUBLISHED:
-        cell, why = explain(published, matrix)
-        ours = "no row" if cell is None else f"{cell.verdict} ({cell.primitive}, depth {cell.depth})"
+        cell, why = explain(published, with_traces)
+        alone = best_cell(matrix, published.runtime, published.mode)
         theirs = f"{published.verdict}: {published.figures}"
-        rows.append((published.subject, published.mode.value, theirs, ours, why))
-    native = [c for c in matrix.cells() if c.verdict is Verdict.NATIVE_SOUND]
-    ours = ", ".join(sorted({f"{c.runtime} {c.primitive}" for c in native})) or "none of ours is either"
-    rows.append(
-        ("every runtime", "all", NO_NATIVE, ours, "A runtime that keeps a promise by itself has yet to be seen.")
-    )
-    return _table(("subject", "mode", "published", "ours, from the library alone", "why"), rows)
+        rows.append((published.subject, published.mode.value, theirs, _row_told(alone), _row_told(cell), why))
+    native = [c for c in with_traces.cells() if c.verdict is Verdict.NATIVE_SOUND and c.runtime != REFERENCE]
+    ours = ", ".join(sorted({f"{c.runtime} {c.primitive}" for c in native})) or "no serving runtime either"
+    why = "A serving runtime that keeps a promise by itself has yet to be seen; our reference runtime is made to."
+    rows.append(("every runtime", "all", NO_NATIVE, ours, ours, why))
+    return _table(("subject", "mode", "published", "library alone", "with the traces", "why"), rows)
+
+
+def _row_told(cell: Cell | None) -> str:
+    return "no row" if cell is None else f"{cell.verdict} (`{cell.primitive}`, depth {cell.depth})"
 
 
 def _part(part: RuntimePart) -> str:
