@@ -108,7 +108,8 @@ class ClaimCounts(msgspec.Struct, kw_only=True):
     """What the log says about claims, counted event by event and apart from the audit's own rules.
 
     `accepted` and `ended` are by kind; `open` are claims without an outcome, `twice` outcomes without an open claim;
-    `refused` are requests that were refused in order.
+    `refused` are requests that were refused in order; `late` are deferred ones that were let in after their deadline,
+    or about which nothing was decided any more.
     """
 
     names: set[tuple[str, str]] = msgspec.field(default_factory=set)
@@ -120,12 +121,14 @@ class ClaimCounts(msgspec.Struct, kw_only=True):
     twice: int = 0
     refused: int = 0
     deferred: int = 0
+    late: int = 0
 
 
 def count_claims(trace: Path) -> ClaimCounts:
     """Count what became of claims, from the log alone."""
     counts = ClaimCounts()
     standing: set[tuple[str, str]] = set()
+    waiting: dict[str, int] = {}
     for chunk in read_trace(trace):
         for event in chunk:
             if isinstance(event, ev.ClaimAccepted):
@@ -140,14 +143,21 @@ def count_claims(trace: Path) -> ClaimCounts:
                 counts.restored += 1
             elif isinstance(event, (ev.RequestRefused, ev.SchedulerRequestRefused)):
                 counts.refused += 1
+                waiting.pop(event.request_id, None)
             elif isinstance(event, ev.RequestDeferred):
                 counts.deferred += 1
+                waiting[event.request_id] = event.deadline_ns
+            elif isinstance(event, ev.RequestAdmitted):
+                counts.late += event.mono_ns > waiting.pop(event.request_id, event.mono_ns)
+            elif isinstance(event, ev.RequestTerminated):
+                waiting.pop(event.request_id, None)  # Its client left.
             elif type(event) in ENDS and isinstance(event, ev.ClaimEvent):
                 key = (event.owner_scope, event.claim_id)
                 counts.twice += key not in standing
                 standing.discard(key)
                 counts.ended[kind_of(event.claim_id), ENDS[type(event)]] += 1
     counts.open = len(standing)
+    counts.late += len(waiting)
     return counts
 
 
@@ -184,7 +194,7 @@ def baseline_of(stock: Answers) -> tuple[dict[int, list[int]], int]:
 def judge(evidence: Evidence) -> list[Condition]:
     """Return every condition with what was found."""
     return [
-        _all_ended(evidence.claimed),
+        _all_ended(evidence.claimed, evidence.counts),
         _all_served(evidence.claimed, evidence.counts),
         _outputs(evidence),
         _control(evidence),
@@ -211,13 +221,14 @@ def _say(name: str, broken: bool, found: str, *, unknown: bool = False) -> Condi
     )
 
 
-def _all_ended(claimed: Answers) -> Condition:
+def _all_ended(claimed: Answers, counts: ClaimCounts) -> Condition:
     hung = sum(r.hung for r in claimed.records)
     lost = 0 if claimed.begun is None else claimed.begun - len(claimed.records)
     return _say(
         "no request hangs or passes its deadline",
-        bool(hung or lost),
-        f"{len(claimed.records)} ended of {claimed.begun} begun, {hung} at their deadline",
+        bool(hung or lost or counts.late),
+        f"{len(claimed.records)} ended of {claimed.begun} begun, {hung} at their clients' deadline; {counts.late} of "
+        f"{counts.deferred} deferred ones were let in after the term of their wait",
         unknown=claimed.begun is None or not claimed.records,
     )
 

@@ -27,6 +27,8 @@ from bench.load.text import render
 
 from residentkv.audit import audit_file
 from residentkv.errors import InputError
+from residentkv.trace import events as ev
+from residentkv.trace.writer import TraceWriter
 from tests.vllm.bench import Bench, prompt
 
 SHAPE = Shape(hard=2, soft=2, unclaimed=2, variants=1, hard_mode="offloadable", soft_mode="best_effort", short_every=9)
@@ -112,6 +114,21 @@ def test_a_request_without_an_end_breaks_the_load(evidence: Evidence) -> None:
         claimed = msgspec.structs.replace(evidence.claimed, begun=begun)
         changed = msgspec.structs.replace(evidence, claimed=claimed)
         assert truths(changed)["no request hangs or passes its deadline"] is truth
+
+
+def test_a_deferred_request_is_let_in_before_its_deadline_or_not_at_all(tmp_path: Path) -> None:
+    """Let in late, or left waiting: counted; let in early, refused or left by its client: not."""
+    numbers = {"need_blocks": 9, "protected_blocks": 9, "active_blocks": 0, "usable_blocks": 10}
+    writer = TraceWriter(tmp_path / "t.jsonl", source="s", run_id="r", mono_ns=iter(range(100, 10_000, 100)).__next__)
+    for request_id, deadline_ns in (("late", 650), ("early", 10_000), ("waits", 10_000), ("refused", 10_000)):
+        more = {"shortfall_blocks": 8, "blocking_claim_ids": ("c",), "deadline_ns": deadline_ns}
+        writer.emit(ev.RequestDeferred, request_id=request_id, **numbers, **more)
+    for request_id in ("early", "never deferred", "late"):
+        writer.emit(ev.RequestAdmitted, request_id=request_id, actions=(), **numbers)
+    names = {"outcome_claim_id": None, "blocking_claim_ids": ("c",), "shortfall_blocks": 8}
+    writer.emit(ev.RequestRefused, request_id="refused", reason="claims_hold", **numbers, **names)
+    counts = count_claims(tmp_path / "t.jsonl")
+    assert (counts.deferred, counts.late, counts.refused) == (4, 2, 1)
 
 
 @pytest.mark.parametrize("what", ["missing", "differing", "control"])
