@@ -63,8 +63,10 @@ def plugin_row(descriptor: Descriptor, mode: Mode = Mode.OFFLOADABLE) -> Row:
     return rows[0]
 
 
-def plugin_traces(descriptor: Descriptor, leave_out: Obligation | None = None) -> tuple[TraceItem, ...]:
-    """What the audits of a restored and of a failed load say together."""
+def plugin_traces(
+    descriptor: Descriptor, leave_out: Obligation | None = None, mode: Mode = Mode.OFFLOADABLE
+) -> tuple[TraceItem, ...]:
+    """What the audits of the traces of a mode say together, for example of a restored and of a failed load."""
     return tuple(
         TraceItem(
             trace="witness.jsonl",
@@ -74,13 +76,13 @@ def plugin_traces(descriptor: Descriptor, leave_out: Obligation | None = None) -
             adapter=PLUGIN,
             adapter_version="0.1.0",
             depth=Depth.PLUGIN,
-            mode=Mode.OFFLOADABLE,
+            mode=mode,
             obligation=obligation,
             polarity=Polarity.SUPPORTS,
             kind=EvidenceKind.TRACE,
             note="observed",
         )
-        for obligation in BUNDLES[Mode.OFFLOADABLE]
+        for obligation in BUNDLES[mode]
         if obligation is not leave_out
     )
 
@@ -161,6 +163,21 @@ def test_nothing_against_the_stock_connector_reaches_a_row_at_plugin_depth(vllm:
 def test_plugin_without_traces_is_approximate(vllm: Descriptor) -> None:
     """The adapter says nothing statically; without audited traces it is a substrate."""
     assert judge(plugin_row(vllm), vllm, assume_states(vllm)).verdict is Verdict.APPROXIMATE
+
+
+PRESSED = (Mode.HARD_PROTECTED, Mode.EXPIRING, Mode.DEMOTABLE, Mode.SOFT_PRIORITY)
+
+
+@pytest.mark.parametrize("mode", PRESSED)
+def test_plugin_row_of_each_mode_is_positive_only_with_its_own_evidence(vllm: Descriptor, mode: Mode) -> None:
+    """Approximate without traces and with those of the other modes; sound with all obligations of its own."""
+    row, states = plugin_row(vllm, mode), assume_states(vllm)
+    others = tuple(item for other in PRESSED if other is not mode for item in plugin_traces(vllm, mode=other))
+    assert judge(row, vllm, states).verdict is Verdict.APPROXIMATE
+    assert judge(row, vllm, states, others).verdict is Verdict.APPROXIMATE
+    assert judge(row, vllm, states, plugin_traces(vllm, mode=mode)).verdict is Verdict.SOUND_WITH_ADAPTER
+    for obligation in set(BUNDLES[mode]) - {Obligation.OBJECT_IDENTITY}:
+        assert not judge(row, vllm, states, plugin_traces(vllm, obligation, mode)).verdict.is_positive
 
 
 @pytest.mark.parametrize("obligation", BUNDLES[Mode.OFFLOADABLE])

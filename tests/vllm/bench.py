@@ -89,6 +89,10 @@ class Tiers:
         self.pins.subtract(block_ids)
         self.pins = +self.pins
 
+    def lose(self, block_ids: Sequence[int]) -> None:
+        self.unpin(block_ids)
+        self.primary -= {h for h, i in self._numbers.items() if i in block_ids}
+
     def settle(self) -> None:
         """Pins are given back at once here."""
 

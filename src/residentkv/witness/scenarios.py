@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from residentkv.witness import steps
+from residentkv.witness.pressure import PRESSURE
 from residentkv.witness.scenario import EngineSettings, Scenario, faults
 
 BOTH = ("resident", "reuse")
@@ -305,5 +306,5 @@ _TTFT = tuple(
     for tokens in (256, 1024, 4096)
 )
 
-SCENARIOS: dict[str, Scenario] = {s.name: s for s in (*_ALL, *_TTFT)}
+SCENARIOS: dict[str, Scenario] = {s.name: s for s in (*_ALL, *_TTFT, *PRESSURE)}
 """Every scenario by name."""

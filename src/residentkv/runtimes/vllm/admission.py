@@ -122,6 +122,15 @@ class Door:
             total += sum(1 for p in range(start, end) if p >= len(have) or not self.primary.is_pinned(have[p]))
         return total
 
+    def may_take_blocks(self, step_blocks: int) -> int:
+        """Return how many blocks a step can hand out at most, when it computes no more than `step_blocks` of them."""
+        ever = step = 0
+        for r in self._inside.values():
+            have = self.primary.count_allocated(r.request_id)
+            ever += max(r.total_blocks - have, 0)
+            step += 1 if have else r.start_blocks + 1
+        return min(ever, step_blocks + step)
+
     def active_beside(self, hashes: Collection[bytes]) -> int:
         """Return the active blocks without those that a new claim on these contents would cover."""
         primary = self.primary

@@ -34,6 +34,12 @@ class ClaimBook:
         """(reason, detail) when the owner of a new claim may not have it."""
         self.active_beside: Callable[[Collection[bytes]], int] = lambda hashes: 0
         """How many blocks requests being served hold or may need, without those of these contents."""
+        self.enforces_expiry = True
+        self.excuses_first = True
+        """Both are turned off for negative proofs only: see `options.Mechanism`."""
+        self.soft: dict[Key, ClaimTrack] = {}
+        """Materialized claims of mode `soft_priority`; `soft_changes` counts how often that set changed."""
+        self.soft_changes = 0
         self._tracks: dict[Key, ClaimTrack] = {}
         self._pinned_by: ClaimIndex[int] = ClaimIndex()
         self._needed_by: ClaimIndex[bytes] = ClaimIndex()
@@ -202,7 +208,7 @@ class ClaimBook:
     def alive(self, track: ClaimTrack) -> bool:
         """Tell whether the promise stands now; a claim whose term has ended expires here, before any read."""
         deadline_ns = track.record.deadline_ns
-        if track.open and deadline_ns is not None:
+        if track.open and deadline_ns is not None and self.enforces_expiry:
             now_ns = self.log.now_ns()
             if now_ns >= deadline_ns:
                 self.expire(track, now_ns)
@@ -215,7 +221,7 @@ class ClaimBook:
     def expire_due(self) -> None:
         """End every claim whose term is over."""
         now_ns = self.log.now_ns()
-        for record in self.ledger.due(now_ns):
+        for record in self.ledger.due(now_ns) if self.enforces_expiry else ():
             track = self._tracks.get(record.claim.key)
             if track is not None and track.open:
                 self.expire(track, now_ns)
@@ -231,6 +237,9 @@ class ClaimBook:
             self._pin(track)
         if track.reports_loss:
             self._needed_by.enter(track.needed_hashes(), track.claim.key)
+        if track.record.mode is Mode.SOFT_PRIORITY:
+            self.soft[track.claim.key] = track
+            self.soft_changes += 1
         self.ledger.step(track.record, Step.MATERIALIZE)
         self._emit(
             ev.ClaimMaterialized,
@@ -362,12 +371,18 @@ class ClaimBook:
     def _end(
         self, track: ClaimTrack, step: Step, kind: type[ev.ClaimEvent], request_id: str | None, **fields: Any
     ) -> None:
+        if not self.excuses_first and step in (Step.EXPIRE, Step.DEMOTE):
+            pins, track.pins = track.pins, ()
+            self._pinned_by.leave(pins, track.claim.key)
+            self.view.lose(pins)
         self.ledger.step(track.record, step)
         self._emit(kind, track, request_id, outcome_claim_id=track.claim.claim_id, **fields)
         if track.restores:
             self.view.let_go(track.keys)
         self._unpin(track)
         self._needed_by.leave(track.needed_hashes(), track.claim.key)
+        if self.soft.pop(track.claim.key, None) is not None:
+            self.soft_changes += 1
         self.ledger.forget(track.claim.key)
         del self._tracks[track.claim.key]
 

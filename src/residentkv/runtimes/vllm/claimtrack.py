@@ -50,6 +50,9 @@ class CopyView(Protocol):
     def unpin(self, block_ids: Sequence[int]) -> None:
         """Undo one `pin`."""
 
+    def lose(self, block_ids: Sequence[int]) -> None:
+        """Undo one `pin` and drop the blocks at once."""
+
 
 class ClaimTrack:
     """One submission of a claim and what the runtime knows about its object."""

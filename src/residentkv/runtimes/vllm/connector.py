@@ -25,6 +25,7 @@ from residentkv.runtimes.vllm.identity import EngineIdentity, block_keys
 from residentkv.runtimes.vllm.intake import CLAIM_PARAM, KEEP_PARAM, RequestFacts
 from residentkv.runtimes.vllm.jobs import JobPart, OpenJob
 from residentkv.runtimes.vllm.options import Mechanism, decode_options
+from residentkv.runtimes.vllm.preference import Preference
 from residentkv.runtimes.vllm.primary import GROUP_ID_BYTES, PrimaryTier
 from residentkv.runtimes.vllm.private import ResidentConnectorWorker, TierManager
 from residentkv.runtimes.vllm.residency import Residency
@@ -97,6 +98,9 @@ class ResidentOffloadingConnector(OffloadingConnector):
         primary.excludes_victims = options.keeps(Mechanism.VICTIM_EXCLUSION)
         self._copies = Copies(self._log, manager, primary)
         book = ClaimBook(self._log, self._copies, usable_blocks=primary.usable_blocks, policy=options.arbiter_policy())
+        book.enforces_expiry = options.keeps(Mechanism.EXPIRY_ENFORCEMENT)
+        book.excuses_first = options.keeps(Mechanism.RELEASE_BEFORE_LOSS)
+        self._preference = Preference(book, primary, ranks=options.keeps(Mechanism.EVICTION_PREFERENCE))
         door = Door(book, primary, checks=options.keeps(Mechanism.FEASIBILITY_CHECK))
         book.active_beside = door.active_beside
         if not vllm_config.cache_config.enable_prefix_caching:
@@ -142,6 +146,11 @@ class ResidentOffloadingConnector(OffloadingConnector):
                 if fault.claim_id in (None, track.claim.claim_id):
                     spans = fault.positions or ((0, track.object_blocks),)
                     self._manager.drop([k for lo, hi in spans for k in track.keys[lo:hi]], silently=True)
+
+    def begin_scheduling(self, step_tokens: int) -> None:
+        """Blocks are going to be handed out, for at most so many tokens: those of soft claims last."""
+        if self.residency is not None and self.residency.book.soft:
+            self._preference.before_step(self.residency.door.may_take_blocks(-(-step_tokens // self._block_tokens)))
 
     def give_back_pins(self) -> None:
         """Blocks of claims that have ended are anybody's from now on."""

@@ -51,6 +51,13 @@ class Copies:
         """Say that copies in the second tier are none any more."""
         self._tier_log.removed([self._rows[key] for key in keys if key in self._rows])
 
+    def lose(self, block_ids: Sequence[int]) -> None:
+        """Unpin blocks and make them unfindable at once, whoever is told of it when (mechanism off)."""
+        self.primary.unpin(block_ids)
+        self.primary.settle()
+        self.primary.forget(block_ids)
+        self._primary_log.flush()
+
     # --- what happens in a step ---
 
     def scheduled(self, request_ids: Sequence[tuple[str, int]]) -> list[bytes]:

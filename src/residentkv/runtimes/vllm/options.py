@@ -14,9 +14,7 @@ from residentkv.errors import InputError
 
 KEY = "residentkv"
 
-SUPPORTED_MODES: frozenset[Mode] = frozenset(
-    {Mode.BEST_EFFORT, Mode.OFFLOADABLE, Mode.HARD_PROTECTED, Mode.EXPIRING, Mode.DEMOTABLE}
-)
+SUPPORTED_MODES: frozenset[Mode] = frozenset(Mode) - {Mode.ROUTED_REUSE}
 """What this plugin enforces; every other mode is rejected."""
 
 
@@ -27,6 +25,7 @@ class Mechanism(StrEnum):
     FEASIBILITY_CHECK = "feasibility_check"
     EXPIRY_ENFORCEMENT = "expiry_enforcement"
     RELEASE_BEFORE_LOSS = "release_before_loss"
+    EVICTION_PREFERENCE = "eviction_preference"
 
 
 class PluginOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -26,18 +26,19 @@ class BlockWatch:
 
     def __init__(self, behind: Any) -> None:
         self._behind = behind
-        self.allocated_blocks = 0
+        self.taken_blocks = 0
         self.on_evicted: Callable[[int, bytes], None] = lambda block_id, block_hash: None
         self.on_reset: Callable[[], None] = lambda: None
 
     def on_block_allocated(self, block: Any) -> None:
         """A block was handed out."""
-        self.allocated_blocks += 1
+        self.taken_blocks += 1
         if self._behind is not None:
             self._behind.on_block_allocated(block)
 
     def on_block_accessed(self, block: Any) -> None:
-        """A cached block is used once more."""
+        """A cached block is used once more; it may have been free."""
+        self.taken_blocks += 1
         if self._behind is not None:
             self._behind.on_block_accessed(block)
 
@@ -160,12 +161,21 @@ class PrimaryTier:
 
     # --- order of eviction ---
 
-    def make_last(self, block_hashes: Sequence[bytes]) -> None:
-        """Put cached blocks that nobody uses at the end of the order of eviction, the first of them going first."""
+    def free_blocks(self) -> int:
+        """Return how many blocks are in the free queue."""
+        return int(self._pool.get_num_free_blocks())
+
+    def taken_blocks(self) -> int:
+        """Return how many blocks left the free queue since the start, at least."""
+        return self.watch.taken_blocks
+
+    def make_last(self, block_hashes: Sequence[bytes]) -> int:
+        """Put cached blocks that nobody uses at the end of the free queue, in this order; return how many."""
         ids = [block_id for block_id in map(self.find, block_hashes) if block_id is not None]
         idle = [self._pool.blocks[i] for i in ids if not self._pool.blocks[i].ref_cnt]
         self._pool.touch(idle)
         self._pool.free_blocks(idle)
+        return len(idle)
 
     def forget(self, block_ids: Collection[int]) -> None:
         """Make blocks unfindable that are used by one request and not pinned."""

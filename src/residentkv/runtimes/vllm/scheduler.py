@@ -66,6 +66,7 @@ class ResidentSchedulerMixin(FailedReceivePolicy):
             return super().schedule(*args, **kwargs)  # type: ignore[misc]
         connector.begin_step()
         self._open_door(connector.residency)
+        connector.begin_scheduling(self.max_num_scheduled_tokens)  # type: ignore[attr-defined]
         output = super().schedule(*args, **kwargs)  # type: ignore[misc]
         requests: dict[str, Any] = self.requests  # type: ignore[attr-defined]
         connector.end_scheduling([(i, requests[i].num_preemptions) for i in output.num_scheduled_tokens])
