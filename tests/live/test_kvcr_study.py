@@ -37,7 +37,7 @@ def test_the_desk_keeps_what_its_traces_show(studied: Path, capsys: pytest.Captu
     kept = ("hard_protected", "expiring", "demotable", "best_effort")
     assert positive == {("claimed_deposit", mode, "plugin") for mode in kept}
     assert rows["claimed_deposit", "hard_protected", "native"] == ("rejected", "claim_identity")
-    assert rows["claimed_deposit", "offloadable", "plugin"][0] == "approximate"
+    assert rows["claimed_deposit", "offloadable", "plugin"] == ("rejected", "restoration_failure_outcome")
 
 
 def test_without_its_evidence_no_row_is_positive(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from residentkv.runtimes.claimlog import ClaimLog
 from residentkv.runtimes.kvcr.content import Prompt, make_prompt
 from residentkv.runtimes.kvcr.desk import Desk, NotYourClaim
 from residentkv.runtimes.kvcr.node import Outcome
+from residentkv.runtimes.kvcr.offload import Offloader
 from residentkv.trace.writer import TraceWriter
 
 
@@ -149,3 +150,28 @@ def test_a_delivery_that_fails_breaks_the_promise_and_says_so(bench: Bench) -> N
     report = bench.audit()
     assert report.verdict.value == "violating"
     assert "promise-broken" in {f.slug for f in report.all_findings()}
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_load_is_named_and_its_failure_is_not_enough_without_a_scheduler(tmp_path: Path, lost: bool) -> None:
+    """Bytes that come back keep the contract; a failed load that only the connector tells breaks it."""
+    path, pool, prompt = tmp_path / "trace.jsonl", SmallPool(8), make_prompt("claimed", 4)
+    pool.tell = lambda keys, tier, removed: None
+    log = ClaimLog(TraceWriter(path, source="desk", run_id="run"))
+    log.open(
+        runtime="kvcr", version="0.1.1", primitive="claimed_deposit", adapter="a", depth="plugin", stands_in=("all",)
+    )
+    offloader = Offloader(log, cast(Any, pool), buffer_blocks=8)
+    wire = {"claim_id": "c", "owner_scope": "o", "mode": "offloadable", "predicate": "whole_object"}
+    record = offloader.claim(wire, prompt)
+    pool.lost.update(prompt.keys[1:2] if lost else ())
+    assert offloader.restore(record, prompt) is not lost
+    if not lost:
+        offloader.release()
+    log.close("end")
+    report = audit_file(path)
+    assert report.verdict.value == ("violating" if lost else "conforming")
+    if lost:
+        assert "failure-without-outcome" in {f.slug for f in report.all_findings()}
+    else:
+        assert {"offload_identity", "restore_before_reuse"} <= set(report.claims[0].observed)

@@ -61,3 +61,10 @@ class Listener:
             found.append(decode_message(self._socket.recv_multipart()))
             patience_ms = 0
         return found
+
+    def drain(self, quiet_s: float = 1.0) -> list[Batch]:
+        """Return what comes until nothing came for a while."""
+        found: list[Batch] = []
+        while fresh := self.read(quiet_s):
+            found.extend(fresh)
+        return found

@@ -108,7 +108,7 @@ class Observer:
         """Send a prompt that belongs to no claim."""
         request_id = self._begin(None, None, len(tokens))
         answer = self._frontend.complete(tokens, **more)
-        self._take(0.5)
+        self._find_holder(tokens)
         self._end(request_id, answer)
         return answer
 

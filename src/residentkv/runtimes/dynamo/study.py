@@ -17,6 +17,7 @@ TITLES = {
     "prediction_without_events": "a router that predicts what is cached",
     "reservation_too_large": "a reservation larger than the worker",
     "accepted_hints": "times to live and priorities that are accepted",
+    "busy_elsewhere": "a warm prefix at a worker that is busy",
     "salt_dropped": "a prompt under a salt, and without",
     "host_tier": "blocks that went to host memory and came back",
     "event_gap": "events that a subscriber missed",

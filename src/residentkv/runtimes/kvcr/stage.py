@@ -13,6 +13,7 @@ from residentkv.runtimes.claimlog import ClaimLog
 from residentkv.runtimes.kvcr.content import Prompt, make_prompt
 from residentkv.runtimes.kvcr.desk import Desk
 from residentkv.runtimes.kvcr.node import Inventory, Node
+from residentkv.runtimes.kvcr.offload import Offloader
 from residentkv.runtimes.kvcr.peer import Peer
 from residentkv.trace.writer import TraceWriter
 
@@ -88,9 +89,18 @@ class Stage:
 
     def desk(self) -> Desk:
         """Start a KVCR in this process with a desk before it, which writes the trace of the case."""
-        path = self.out / f"{self.case}.jsonl"
+        desk = Desk(self._log(self.case), now_ns=self.clock)
+        desk.attach(self.node(inventory=desk.on_inventory))
+        return desk
+
+    def offloader(self, name: str) -> Offloader:
+        """Start a KVCR in this process with an offloader before it, which writes a trace of that name."""
+        return Offloader(self._log(name), self.node(), buffer_blocks=SLOTS, now_ns=self.clock)
+
+    def _log(self, name: str) -> ClaimLog:
+        path = self.out / f"{name}.jsonl"
         path.unlink(missing_ok=True)
-        log = ClaimLog(TraceWriter(path, source="residentkv-desk", run_id=self.case, mono_ns=self.clock))
+        log = ClaimLog(TraceWriter(path, source="residentkv-desk", run_id=name, mono_ns=self.clock))
         log.open(
             runtime="kvcr",
             version=version("kvcr"),
@@ -99,9 +109,7 @@ class Stage:
             depth="plugin",
             stands_in=STANDS_IN,
         )
-        desk = Desk(log, now_ns=self.clock)
-        desk.attach(self.node(inventory=desk.on_inventory))
-        return desk
+        return log
 
     def prompt(self, name: str, blocks: int) -> Prompt:
         """Return a prefix that no other case has."""

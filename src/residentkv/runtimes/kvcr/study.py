@@ -13,6 +13,7 @@ TITLES = {
     "pool_full_of_claims": "a deposit that does not fit beside claims",
     "expiring_claim": "a claim with a term, and one that KVCR holds for ever",
     "demotable_claim": "a claim that is withdrawn before its blocks go",
+    "offload_and_load": "bytes that went to the pool and come back, or not",
     "remote_fetch": "blocks of another process, with their bytes",
     "fetch_absent": "blocks that nobody has, that the peer lacks, whose holder died",
     "foreign_handle": "a claim released by a handle of another process",
