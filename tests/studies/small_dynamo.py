@@ -50,6 +50,7 @@ class SmallDynamo:
         self.held: dict[int, dict[int, None]] = {w: {} for w in workers}
         self.next_id = dict.fromkeys(workers, 1)
         self.dead: set[int] = set()
+        self.busy: set[int] = set()
         self.muted = False
         self.says: int | None = None
         self.elsewhere: int | None = None
@@ -58,13 +59,16 @@ class SmallDynamo:
     def workers(self) -> list[int]:
         return sorted(self.held)
 
+    def is_alive(self, worker_id: int) -> bool:
+        return worker_id in self.held and worker_id not in self.dead
+
     def complete(
         self, tokens: Sequence[int], *, worker_id: int | None = None, max_tokens: int = 2, **more: Any
     ) -> Response:
         target = worker_id if worker_id is not None else self.workers()[0]
         if self.elsewhere is not None and len(tokens) > 2 * BLOCK_TOKENS:
             target = self.elsewhere
-        if target in self.dead:
+        if target in self.dead | self.busy or target not in self.held:
             return Response(status=500, error="Failed to generate completions")
         held, parent, cached, fresh = self.held[target], None, 0, []
         for local in hash_blocks(tokens):

@@ -57,6 +57,7 @@ class Bench:
             hash_blocks=hash_blocks,
             worker_blocks=32,
             workers=dynamo.workers,
+            is_alive=dynamo.is_alive,
         )
 
     def bind(self) -> str:
@@ -125,6 +126,37 @@ def test_a_dead_worker_is_refused_and_harmed(bench: Bench, dynamo: SmallDynamo) 
     assert bench.router.serve("o", "c", tail(1)).outcome == "refused"
     assert bench.router.state("o", "c") == "harmed"
     assert bench.audit().verdict.value == "conforming"
+
+
+def test_a_worker_that_discovery_forgot_is_lost(bench: Bench, dynamo: SmallDynamo) -> None:
+    """It is in no list any more; the claim that is bound to it ends by name all the same."""
+    bench.bind()
+    dynamo.dead.add(11)
+    del dynamo.held[11]
+    assert bench.router.serve("o", "c", tail(1)).outcome == "refused"
+    assert bench.router.state("o", "c") == "harmed"
+    assert bench.audit().verdict.value == "conforming"
+
+
+def test_a_busy_worker_is_not_a_lost_one(bench: Bench, dynamo: SmallDynamo) -> None:
+    """It turns requests away and is alive: the request is refused, the claim stays and is served afterwards."""
+    bench.bind()
+    dynamo.busy.add(11)
+    assert bench.router.serve("o", "c", tail(1)).outcome == "refused"
+    assert bench.router.state("o", "c") == "materialized"
+    dynamo.busy.clear()
+    assert bench.router.serve("o", "c", tail(2)).outcome == "served_by_binding"
+    bench.router.release("o", "c")
+    assert bench.audit().verdict.value == "conforming"
+
+
+def test_a_fence_that_another_worker_did_not_serve_leaves_it_open(bench: Bench, dynamo: SmallDynamo) -> None:
+    """Whether somebody else computed the request as well is not known, so nothing is said, and nothing is a pass."""
+    bench.bind()
+    dynamo.busy.add(22)
+    assert bench.router.serve("o", "c", tail(1)).outcome is None
+    bench.router.release("o", "c")
+    assert bench.audit().verdict.value == "inconclusive"
 
 
 def test_a_restart_under_the_same_id_is_another_incarnation(bench: Bench, dynamo: SmallDynamo) -> None:

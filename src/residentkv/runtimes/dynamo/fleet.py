@@ -30,6 +30,7 @@ WORKER_BLOCKS = 32
 
 PATIENCE_S = 90.0
 POLL_S = 0.1
+CONNECT_S = 2.0
 
 
 class FleetFailed(ResidentKVError):
@@ -135,6 +136,19 @@ class Fleet:
             if record.get("endpoint") == "generate":
                 found.append(int(record["instance_id"]))
         return sorted(found)
+
+    def is_alive(self, instance_id: int) -> bool:
+        """Tell whether somebody listens at the address under which discovery lists a worker; unlisted ones are gone."""
+        for path in (self.store / "v1" / "instances").glob("*generate*"):
+            record = self._record(path)
+            if record.get("endpoint") == "generate" and record["instance_id"] == instance_id:
+                host, _, port = str(record["transport"]["tcp"]).partition("/")[0].rpartition(":")
+                try:
+                    socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+                except OSError:
+                    return False
+                return True
+        return False
 
     def event_channels(self) -> dict[int, str]:
         """Return the ZMQ address of every publisher of KV events that discovery lists, by publisher id."""

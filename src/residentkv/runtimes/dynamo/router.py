@@ -3,7 +3,8 @@
 It turns public knobs only: the worker named in a request, or its session. An answer says which worker it came from;
 that is not believed. Every request of a claim ends in a tail of tokens that nobody has sent before, so that the worker
 that really computed it must publish a store of that tail. After each answer a fence goes to every worker: a request of
-its own, whose store shows that all earlier events of that worker were seen. A worker that serves no fence is lost.
+its own, whose store shows that all earlier events of that worker were seen. A worker to which nobody can connect is
+lost; one that is alive and serves no fence leaves the matter open.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from residentkv.trace.events import BlockRemoved, BlockStored, ClaimRouteBound, 
 
 HashBlocks = Callable[[Sequence[int]], tuple[int, ...]]
 PATIENCE_S = 10.0
-FENCE_TRIES = 2
+RETRY_S = 0.2
 FENCE_VOCABULARY = 40_000
 """Token ids of fences begin here, so that no prompt is like one; no two fences of a router are alike."""
 
@@ -77,12 +78,20 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
         return self.told is not None and bool(self.computed_by) and self.computed_by != (self.told,)
 
 
+class Fence(msgspec.Struct, frozen=True, kw_only=True):
+    """Workers that are gone, and workers that are alive and served no fence, so that their events may be late."""
+
+    lost: tuple[int, ...]
+    missed: tuple[int, ...]
+
+
 class ClaimRouter:
     """Claims of one model behind one frontend; one thread.
 
     Args:
         worker_blocks: device blocks of each worker; a claim larger than that is rejected.
         workers: the workers that discovery lists now.
+        is_alive: whether a worker can be connected to; what it answers under load is no measure of that.
     """
 
     def __init__(
@@ -96,6 +105,7 @@ class ClaimRouter:
         hash_blocks: HashBlocks,
         worker_blocks: int,
         workers: Callable[[], list[int]],
+        is_alive: Callable[[int], bool],
     ) -> None:
         self.log = log
         self.index = BlockIndex()
@@ -105,6 +115,7 @@ class ClaimRouter:
         self._identity = identity.digest()
         self._hash = hash_blocks
         self._workers = workers
+        self._is_alive = is_alive
         self._lost: set[int] = set()
         self._kept: dict[Key, Kept] = {}
         self._requests = 0
@@ -161,10 +172,10 @@ class ClaimRouter:
         kept = self._find(owner_scope, claim_id)
         request_id = self._begin(kept.record.claim.key, len(kept.tokens) + len(tail))
         answer = self._send(kept, tail, more)
-        lost = self.fence()
+        fence = self.fence()
         computed = self._computed_by(kept, tail)
-        served = self._judge(kept, request_id, answer, computed)
-        self._harm_if_lost(kept, request_id, lost)
+        served = self._judge(kept, request_id, answer, computed, fence)
+        self._harm_if_lost(kept, request_id)
         self.log.end_request(request_id, _status(answer), answer.output_tokens)
         return served
 
@@ -195,19 +206,19 @@ class ClaimRouter:
         """Take the events that came, tell what came and went, and harm by name the claims that lost a block."""
         self._take(wait_s)
         for kept in self._open():
-            self._harm_if_lost(kept, None, ())
+            self._harm_if_lost(kept, None)
 
-    def fence(self) -> tuple[int, ...]:
-        """See every event that was published before now; return the workers that turned out to be lost."""
-        lost = []
-        for worker_id in self._workers():
+    def fence(self) -> Fence:
+        """See every event that was published before now, worker by worker."""
+        lost: list[int] = []
+        missed: list[int] = []
+        bound = {k.worker_id for k in self._open() if k.worker_id is not None}
+        for worker_id in sorted(bound | set(self._workers())):
             if worker_id in self._lost:
                 continue
-            tokens = self._fence_tokens()
-            answers = (self._frontend.complete(tokens, worker_id=worker_id, max_tokens=1) for _ in range(FENCE_TRIES))
-            if not any(a.served for a in answers):
-                self._lost.add(worker_id)
-                lost.append(worker_id)
+            tokens = self._pass_fence(worker_id)
+            if tokens is None:
+                (missed if self._is_alive(worker_id) else lost).append(worker_id)
                 continue
             local = self._hash(tokens)
             until = time.monotonic() + PATIENCE_S
@@ -217,8 +228,19 @@ class ClaimRouter:
                     self.index.doubt(worker_id)
                     break
                 self._take(0.1)
+        self._lost.update(lost)
         self._take(0.0)
-        return tuple(lost)
+        return Fence(lost=tuple(lost), missed=tuple(missed))
+
+    def _pass_fence(self, worker_id: int) -> list[int] | None:
+        """Let a worker serve tokens of its own; None when it is gone, or when it turns them away for too long."""
+        tokens = self._fence_tokens()
+        until = time.monotonic() + PATIENCE_S
+        while not self._frontend.complete(tokens, worker_id=worker_id, max_tokens=1).served:
+            if not self._is_alive(worker_id) or time.monotonic() > until:
+                return None
+            time.sleep(RETRY_S)
+        return tokens
 
     def close(self) -> None:
         """End every claim and the trace."""
@@ -239,7 +261,7 @@ class ClaimRouter:
                 if self._is_whole(event.worker_id):
                     self._tell(changes)  # After a gap what still comes is only a part, and would mislead.
 
-    def _judge(self, kept: Kept, request_id: str, answer: Response, computed: tuple[int, ...]) -> Served:
+    def _judge(self, kept: Kept, request_id: str, answer: Response, computed: tuple[int, ...], fence: Fence) -> Served:
         bound, needed = kept.worker_id, kept.record.claim.predicate.needed(len(kept.local))[1]
         cached = (answer.cached_tokens or 0) // BLOCK_TOKENS
         outcome: str | None = None
@@ -249,6 +271,8 @@ class ClaimRouter:
             outcome = None  # Nobody knows what the worker holds; saying nothing leaves the audit inconclusive.
         elif not answer.served:
             outcome = "refused"
+        elif fence.missed:
+            outcome = None  # Somebody's events may be late, so nobody knows who else computed it.
         elif others:
             outcome, at = "moved", others[-1]
         elif computed and answer.worker_id == bound and cached >= needed:
@@ -269,12 +293,12 @@ class ClaimRouter:
             )
         return Served(answer=answer, outcome=outcome, computed_by=computed, told=answer.worker_id, reused_blocks=reused)
 
-    def _harm_if_lost(self, kept: Kept, request_id: str | None, lost: Sequence[int]) -> None:
+    def _harm_if_lost(self, kept: Kept, request_id: str | None) -> None:
         """Say that a claim is harmed when its worker is lost, or when needed blocks left it."""
         bound = kept.worker_id
         if bound is None or kept.record.state not in OPEN:
             return
-        if bound in lost or bound in self._lost:
+        if bound in self._lost:
             self._tell(self.index.forget(bound))
             self.log.harm(kept.record, request_id, "worker_lost", self._needed(kept))
             return

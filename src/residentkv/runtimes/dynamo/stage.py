@@ -79,6 +79,7 @@ class Stage:
             hash_blocks=hash_blocks,
             worker_blocks=WORKER_BLOCKS,
             workers=fleet.instances,
+            is_alive=fleet.is_alive,
         )
 
     def observer(self, fleet: Fleet) -> Observer:

@@ -9,6 +9,7 @@ from residentkv.runtimes.dynamo.casework import (
     drain_events,
     expect,
     expect_trace,
+    judge_held,
     keep_busy,
     note_loss,
     say_rate,
@@ -86,16 +87,19 @@ def accepted_hints(stage: Stage) -> CaseRun:
 
 def busy_elsewhere(stage: Stage) -> CaseRun:
     """The worker that holds a prefix is busy: a score sends the request elsewhere, a binding does not."""
-    fleet = stage.fleet(frontend=("--active-decode-blocks-threshold", "0.3"))
+    large = ("--num-gpu-blocks-override", str(2 * WORKER_BLOCKS))
+    fleet = stage.fleet(frontend=("--active-decode-blocks-threshold", "0.15"), worker=large)
     router, frontend = stage.router(fleet, DIRECT), Frontend(fleet.port)
     _, bound = bind_claim(stage, router)
     prompt = stage.tokens("claimed", BLOCKS)
     idle = frontend.complete([*prompt, *stage.tokens("idle", 1)])
     with keep_busy(stage, frontend, bound):
         away = frontend.complete([*prompt, *stage.tokens("away", 1)])
-        served = router.serve(OWNER, "claim", stage.tokens("tail", 1))
-    state = router.state(OWNER, "claim")
+        busy = router.serve(OWNER, "claim", stage.tokens("tail", 1))
+    idle_again = router.serve(OWNER, "claim", stage.tokens("tail-2", 1))
+    router.release(OWNER, "claim")
     router.close()
+    kept = busy.outcome in ("served_by_binding", "refused") and judge_held(idle_again)[0]
     elsewhere = away.served and away.worker_id != bound and away.cached_tokens == 0
     return CaseRun(
         case=stage.case,
@@ -105,15 +109,14 @@ def busy_elsewhere(stage: Stage) -> CaseRun:
                 "idle: the score finds the prefix", idle.worker_id == bound and bool(idle.cached_tokens), say_rate(idle)
             ),
             expect("busy: the request goes elsewhere and is computed again", elsewhere, say_rate(away)),
-            expect(
-                "the binding holds, or is refused by name", served.outcome in ("served_by_binding", "refused"), state
-            ),
+            expect("busy: the binding holds, or the request is refused", kept, str(busy.outcome)),
+            expect("idle again: the binding holds", *judge_held(idle_again)),
         ),
         losses=(
             note_loss(
                 "a warm prefix is computed again at another worker",
                 told="partly" if elsewhere else "told",
-                caught="adapter" if served.outcome in ("served_by_binding", "refused") else "nobody",
+                caught="adapter" if kept else "nobody",
                 by="another worker's id and a count of 0 cached tokens; the adapter's requests go where the claim is "
                 "bound, or are refused by its name",
             ),
