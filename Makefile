@@ -105,7 +105,7 @@ live: envs
 test: check live docs
 
 # The site: every page of docs/, warnings are errors. A half-built environment is built anew.
-$(DOCS_STAMP): envs/docs.lock
+$(DOCS_STAMP): # named after the digest of its lock file, so it needs no other prerequisite
 	rm -rf $(DOCS_VENV)
 	$(PYTHON) -m venv $(DOCS_VENV)
 	$(DOCS_VENV)/bin/python $(PIP) --no-deps -r envs/docs.lock
