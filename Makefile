@@ -143,10 +143,10 @@ env-load: $(LOAD_STAMP)
 envs: env-load
 
 # Ten minutes of load. The live tests do the same for one minute.
-soak: envs
+soak: env-vllm env-load
 	$(BIN)/python -m bench.load --duration 600 --out out/soak --command "make soak" --benchmarks BENCHMARKS.md
 
-bench-vllm: envs
+bench-vllm: env-vllm
 	$(BIN)/python -m bench.overhead
 
 # Everything generated from the code; a test fails when the result differs from what is committed.
