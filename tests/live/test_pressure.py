@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,17 @@ def test_ten_trials_show_the_preference_and_its_control(witnessed: Path) -> None
     assert sum(c.get("lost_first_while_newer", 0) for c in counts) == 5
     report = audit_file(witnessed / "soft_priority_unranked" / "000" / "trace.jsonl")
     assert sum(c.counts.get("lost_before_less_important", 0) for c in report.claims) == 5
+
+
+@pytest.mark.parametrize(
+    ("scenario", "ends"),
+    [("deferred_until_release", "active_request_admitted"), ("deferred_past_deadline", "active_request_refused")],
+)
+def test_a_deferred_request_holds_nobody_up_and_ends(witnessed: Path, scenario: str, ends: str) -> None:
+    """One event says that it waits; a request that came later comes in before it; then it is let in, or refused."""
+    text = (witnessed / scenario / "000" / "trace.jsonl").read_text()
+    told = [(e["event"], e.get("request_id") or "") for e in map(json.loads, text.splitlines())]
+    (waits,) = [i for i, (event, _) in enumerate(told) if event == "active_request_deferred"]
+    request_id = told[waits][1]
+    beside = next(i for i, t in enumerate(told) if t[0] == "active_request_admitted" and t[1].startswith("beside"))
+    assert waits < beside < told.index((ends, request_id))

@@ -9,7 +9,8 @@ import pytest
 
 from residentkv.audit.model import AuditReport, Verdict
 from residentkv.runtimes.vllm.active import Refusal
-from residentkv.trace.events import ClaimAccepted, RequestAdmitted, RequestRefused
+from residentkv.runtimes.vllm.options import ConflictAction
+from residentkv.trace.events import ClaimAccepted, RequestAdmitted, RequestDeferred, RequestRefused
 from tests.vllm.bench import Bench, claim, event_name, prompt
 
 
@@ -220,3 +221,59 @@ def test_what_was_accepted_is_told_with_the_needed_blocks(tmp_path: Path) -> Non
     assert told.footprint_blocks == 2
     assert bench.tiers.pinned_blocks() == 2
     assert event_name(told) == "resident_claim_accepted"
+
+
+DEFER = ("expire", "offload", "demote", "defer", "refuse")
+
+
+def deferring(tmp_path: Path, **more: Any) -> Bench:
+    return small(tmp_path, actions=tuple(ConflictAction(word) for word in DEFER), defer_s=5.0, **more)
+
+
+def test_a_deferred_request_comes_in_when_the_claim_ends_and_holds_nobody_up(tmp_path: Path) -> None:
+    """It is told once that it waits, for whom and until when; one that fits is served meanwhile."""
+    bench = deferring(tmp_path)
+    bench.serve("r1", prompt(), hard())
+    bench.arrive("r2", prompt(2, blocks=5))
+    assert bench.open_door() == {}
+    assert bench.serve("r3", prompt(3, blocks=2)) == "served"
+    (told,) = [e for e in bench.events() if isinstance(e, RequestDeferred)]
+    assert (told.shortfall_blocks, told.blocking_claim_ids) == (2, ("h",))
+    assert 4.9e9 < told.deadline_ns - told.mono_ns <= 5e9
+    bench.serve("r4", [1], resident_claim_release={"claim_id": "h", "owner_scope": "tenant"})
+    assert bench.schedule("r2") is None
+    bench.compute("r2")
+    conforming(bench.stop())
+
+
+def test_a_deferral_ends_at_its_deadline_with_a_refusal(tmp_path: Path) -> None:
+    """Nobody waits for ever: the refusal says so, with the numbers of that moment."""
+    bench = deferring(tmp_path)
+    bench.serve("r1", prompt(), hard())
+    bench.arrive("r2", prompt(2, blocks=5))
+    assert bench.open_door() == {}
+    assert bench.open_door() == {}
+    bench.now_ns += 5_000_000_000
+    assert bench.open_door() == {"r2": "refused"}
+    (told,) = refusals(bench)
+    assert (told.reason, told.blocking_claim_ids) == ("deferral_deadline", ("h",))
+    conforming(bench.stop())
+
+
+def test_a_deferred_request_that_its_client_takes_back_is_forgotten(tmp_path: Path) -> None:
+    """An abort before the door leaves nothing behind."""
+    bench = deferring(tmp_path)
+    bench.serve("r1", prompt(), hard())
+    bench.arrive("r2", prompt(2, blocks=5))
+    bench.open_door()
+    bench.end("r2", "aborted", 0)
+    assert not bench.door.holds("r2")
+    conforming(bench.stop())
+
+
+def test_without_demote_in_the_policy_a_demotable_claim_is_not_given_up(tmp_path: Path) -> None:
+    """The operator decides what may be done; what is left is the refusal, which names the claim."""
+    bench = small(tmp_path, actions=(ConflictAction.EXPIRE, ConflictAction.REFUSE))
+    bench.serve("r1", prompt(), hard("d", mode="demotable"))
+    assert bench.serve("r2", prompt(2, blocks=5)) == "refused"
+    assert refusals(bench)[0].blocking_claim_ids == ("d",)

@@ -21,7 +21,14 @@ def test_settings_left_out_have_defaults() -> None:
 
 @pytest.mark.parametrize(
     ("raw", "word"),
-    [({"traces": "x"}, "traces"), ({"restore_attempts": 0}, "restore_attempts"), ({"control": "yes"}, "control")],
+    [
+        ({"traces": "x"}, "traces"),
+        ({"restore_attempts": 0}, "restore_attempts"),
+        ({"control": "yes"}, "control"),
+        ({"actions": ["demote"]}, "actions"),
+        ({"actions": ["defer", "demote", "refuse"]}, "actions"),
+        ({"actions": ["defer", "refuse"], "defer_s": 0}, "defer_s"),
+    ],
 )
 def test_a_wrong_setting_is_named(raw: dict[str, object], word: str) -> None:
     """Nothing is ignored and nothing converted."""

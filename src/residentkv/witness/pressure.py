@@ -5,6 +5,7 @@ The cache has room for 24 blocks and the second tier for one, so that what is lo
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from residentkv.witness.scenario import BLOCK_TOKENS, EngineSettings, Scenario, Step, ask, batch, claim
@@ -17,12 +18,12 @@ TRIALS = 5
 TERM_S = 4.0
 
 
-def _settings(off: str | None = None) -> EngineSettings:
+def _settings(off: str | None = None, **options: Any) -> EngineSettings:
     return EngineSettings(
         usable_blocks=USABLE_BLOCKS,
         max_model_len=USABLE_BLOCKS * BLOCK_TOKENS,
         tier_bytes=737_280,
-        options=(("off", (off,)),) if off is not None else (),
+        options=((("off", (off,)),) if off is not None else ()) + tuple(options.items()),
     )
 
 
@@ -126,6 +127,20 @@ def soft(run_id: str) -> list[Step]:
     return steps
 
 
+def deferred(run_id: str, *, release: bool) -> list[Step]:
+    """Ask for one block too many beside a request that fits; release the claim meanwhile, or let the time run out."""
+    terms = _terms(run_id, "hard_protected")
+    large = ask("large", f"{run_id}/large", tokens=17 * BLOCK_TOKENS, max_tokens=1)
+    beside = ask("beside", f"{run_id}/beside", tokens=BLOCK_TOKENS, max_tokens=1)
+    last = ask("release", f"{run_id}/release", tokens=8, max_tokens=1, after_steps=6, **_release(terms))
+    return [
+        _claimed("resident", run_id, terms, CLAIM_BLOCKS),
+        batch(large, beside, *([last] if release else [])),
+    ]
+
+
+_DEFER = ("expire", "offload", "demote", "defer", "refuse")
+
 _SERVED_SOFT = tuple(f"{word}-{trial}" for trial in range(2 * TRIALS) for word in ("low", "high", "pressure"))
 
 PRESSURE = (
@@ -153,6 +168,29 @@ PRESSURE = (
         verdict="violating",
         served=("resident", "first", "second"),
         outcomes=(("claim", "harmed"),),
+    ),
+    Scenario(
+        name="deferred_until_release",
+        title="a request waits for a hard claim, is overtaken by one that fits, and comes in after its release",
+        steps=partial(deferred, release=True),
+        observes=False,
+        refuses=False,
+        repeat=5,
+        engine=_settings(actions=_DEFER, defer_s=600.0),
+        served=("resident", "beside", "release", "large"),
+        outcomes=(("claim", "released"),),
+    ),
+    Scenario(
+        name="deferred_past_deadline",
+        title="the same without a release: the request is refused at its deadline, and the claim is kept",
+        steps=partial(deferred, release=False),
+        observes=False,
+        refuses=False,
+        repeat=5,
+        engine=_settings(actions=_DEFER, defer_s=0.5),
+        served=("resident", "beside"),
+        refused=("large",),
+        outcomes=(("claim", "released"),),
     ),
     Scenario(
         name="expiring_pressure",

@@ -52,12 +52,16 @@ class PrimaryView(Protocol):
 
 
 class Standing(msgspec.Struct, kw_only=True, eq=False):
-    """A request before the door; `rank` orders them. `looked` tells whether it was decided about at all."""
+    """A request before the door; `rank` orders them.
+
+    `looked` tells whether it was decided about at all, `seen` how things stood when it was deferred.
+    """
 
     r: RequestTrack
     rank: tuple[Any, ...]
     looked: bool = False
     deferred_until_ns: int | None = None
+    seen: tuple[int, ...] = ()
     actions: list[str] = msgspec.field(default_factory=list)
 
 
@@ -175,6 +179,8 @@ class Door:
         for s in sorted(self._before.values(), key=lambda s: s.rank):
             if behind and s.looked and s.deferred_until_ns is None:
                 continue
+            if s.deferred_until_ns is not None and self._as_before(s):
+                continue
             action = self._decide(s, behind)
             s.looked = True
             if action is Action.ADMIT:
@@ -187,6 +193,13 @@ class Door:
             elif action is Action.WAIT:
                 behind = True
         return admitted, refused
+
+    def _as_before(self, s: Standing) -> bool:
+        """Tell whether nothing changed for a request that waits for claims, so that nobody has to think again."""
+        now = (self.book.ledger.protected_blocks, self.primary.used_blocks(), len(self._inside))
+        same = s.seen == now and (s.deferred_until_ns or 0) > self.book.log.now_ns()
+        s.seen = now
+        return same
 
     def _decide(self, s: Standing, behind: bool) -> Action:
         if not self._checks:

@@ -8,11 +8,12 @@ from typing import Any
 
 import msgspec
 
-from residentkv.claims.arbiter import ArbiterPolicy
+from residentkv.claims.arbiter import ArbiterPolicy, Relief
 from residentkv.claims.modes import Mode
 from residentkv.errors import InputError
 
 KEY = "residentkv"
+MAX_DEFER_S = 3600.0
 
 SUPPORTED_MODES: frozenset[Mode] = frozenset(Mode) - {Mode.ROUTED_REUSE}
 """What this plugin enforces; every other mode is rejected."""
@@ -26,6 +27,19 @@ class Mechanism(StrEnum):
     EXPIRY_ENFORCEMENT = "expiry_enforcement"
     RELEASE_BEFORE_LOSS = "release_before_loss"
     EVICTION_PREFERENCE = "eviction_preference"
+
+
+class ConflictAction(StrEnum):
+    """What is done when a request does not fit beside the claims; each is the arbiter's word for it."""
+
+    EXPIRE = "expire"
+    OFFLOAD = "offload"
+    DEMOTE = "demote"
+    DEFER = "defer"
+    REFUSE = "refuse"
+
+
+_RELIEFS = frozenset(relief.value for relief in Relief)
 
 
 class PluginOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -46,6 +60,9 @@ class PluginOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         verify_checksums: whether a load checks the per-block checksum that its store wrote.
         restore_attempts: loads tried for one request before its restoration counts as failed for good.
         min_active_blocks: primary blocks that are never reserved for claims.
+        actions: what is done for a request that does not fit beside the claims, in this order; it ends with `refuse`,
+            and `defer`, if it is there, comes right before.
+        defer_s: how long `defer` lets a request wait before it is refused.
         clip_to_best_effort: whether a claim that does not fit is clipped to best_effort instead of rejected.
         max_claims: open claims at most.
         weights_epoch: part of the cache identity; raise it when weights are replaced in place.
@@ -68,6 +85,13 @@ class PluginOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     verify_checksums: bool = True
     restore_attempts: int = 1
     min_active_blocks: int = 1
+    actions: tuple[ConflictAction, ...] = (
+        ConflictAction.EXPIRE,
+        ConflictAction.OFFLOAD,
+        ConflictAction.DEMOTE,
+        ConflictAction.REFUSE,
+    )
+    defer_s: float = 10.0
     clip_to_best_effort: bool = False
     max_claims: int = 1_000_000
     weights_epoch: int = 0
@@ -85,6 +109,8 @@ class PluginOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         return ArbiterPolicy(
             supported_modes=SUPPORTED_MODES,
             min_active_blocks=self.min_active_blocks,
+            reliefs=tuple(Relief(action.value) for action in self.actions if action.value in _RELIEFS),
+            defer_s=self.defer_s if ConflictAction.DEFER in self.actions else 0.0,
             clip_to=Mode.BEST_EFFORT if self.clip_to_best_effort else None,
             max_claims=self.max_claims,
         )
@@ -112,9 +138,26 @@ def decode_options(extra_config: Mapping[str, Any]) -> PluginOptions:
             raise InputError(
                 f"kv_connector_extra_config.{KEY}.{name}: found {getattr(options, name)}, expected {least} or more"
             )
+    _check_actions(options)
     if options.owners_path is not None and options.socket_path is None:
         raise InputError(
             f"kv_connector_extra_config.{KEY}.owners_path: found no socket_path beside it, expected one: "
             "the HTTP middleware learns from the engine whose token it was given"
         )
     return options
+
+
+def _check_actions(options: PluginOptions) -> None:
+    """Refuse an order of actions that leaves a request without an end, or that cannot be carried out as written."""
+    words = [action.value for action in options.actions]
+    last = words[-2:-1] if words[-2:-1] == ["defer"] else []
+    if words[-1:] != ["refuse"] or len(set(words)) != len(words) or ("defer" in words) is not bool(last):
+        raise InputError(
+            f"kv_connector_extra_config.{KEY}.actions: found {', '.join(words) or 'nothing'}, expected each action at "
+            "most once, 'refuse' as the last one, and 'defer' right before it if at all"
+        )
+    if not 0 < options.defer_s <= MAX_DEFER_S:
+        raise InputError(
+            f"kv_connector_extra_config.{KEY}.defer_s: found {options.defer_s}, expected above 0 and at most "
+            f"{MAX_DEFER_S:.0f}"
+        )

@@ -16,7 +16,7 @@ from residentkv.runtimes.vllm.private import FailedReceivePolicy
 from residentkv.runtimes.vllm.residency import Residency
 from residentkv.runtimes.vllm.transfers import ResidentWorkerMetadata
 
-OUTSIDE_PATIENCE_S = 0.005
+OUTSIDE_PATIENCE_S = 0.01
 """How long a step rests in which nobody runs and somebody waits for claims, instead of spinning."""
 
 
