@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,7 @@ from residentkv.trace.writer import TraceWriter
 RUNTIME = "sglang"
 VERSION = "0.5.23"
 SEED = 20261125
+FLUSH_TRIES = 60
 FIRST_TOKEN, LAST_TOKEN = 1000, 40000
 """Prompts are drawn from ordinary tokens of the vocabulary of SmolLM2 (49,152)."""
 
@@ -30,14 +32,16 @@ class Bench:
         server: a started server.
         out: folder of the study.
         stands_in: what stands in for something else in its runs.
+        trials: repetitions of each assignment in an experiment.
         progress: is told each step.
     """
 
     def __init__(
-        self, server: SglangServer, out: Path, stands_in: tuple[str, ...], progress: Callable[[str], None]
+        self, server: SglangServer, out: Path, stands_in: tuple[str, ...], trials: int, progress: Callable[[str], None]
     ) -> None:
         self.server = server
         self.out = out
+        self.trials = trials
         self.progress = progress
         self.info = server.info()
         if self.info.get("version") != VERSION:
@@ -59,8 +63,18 @@ class Bench:
         self._requests += 1
         return f"{word}-{self._requests}"
 
-    def observe(self, path: str, *, primitive: str, adapter: str, depth: Literal["observe", "policy"]) -> Observer:
+    def observe(
+        self,
+        path: str,
+        *,
+        primitive: str,
+        adapter: str,
+        depth: Literal["observe", "policy"],
+        fault: str | None = None,
+    ) -> Observer:
         """Empty the server's cache and begin a trace; `path` is relative to the folder of the study.
+
+        `fault` says what is made to fail on purpose; the header of the trace says it too.
 
         Raises:
             RuntimeFailed: the cache was not emptied, so that the trace could not know what is in it.
@@ -78,7 +92,7 @@ class Bench:
             adapter=adapter,
             adapter_version=__version__,
             depth=depth,
-            stands_in=self._stands_in,
+            stands_in=(*self._stands_in, *([f"fault on purpose: {fault}"] if fault else [])),
         )
         feed = self.server.feed
         if feed is None:
@@ -105,10 +119,15 @@ class Bench:
             RuntimeFailed: the server refused, or never said that the blocks are gone.
         """
         feed = self.server.feed
-        answer = self.server.ask("/flush_cache", {})
+        told: list[Arrival] = []
+        answer = Answer(status=0, text="the server does not run")
+        for _ in range(FLUSH_TRIES if feed is not None else 0):
+            answer = self.server.ask("/flush_cache", {})
+            if answer.status == 200:
+                break
+            time.sleep(0.5)  # Copies to host or storage are under way.
         if answer.status != 200 or feed is None:
             raise RuntimeFailed(f"SGLang: /flush_cache answered {answer.status}: {answer.text[:200]}")
-        told: list[Arrival] = []
         for _ in range(50):
             told += feed.read(0.2)
             if told and any(isinstance(e, ClearedBlocks) for e in told[-1].batch.events):

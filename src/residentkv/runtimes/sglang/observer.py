@@ -234,6 +234,12 @@ class Observer:
             self.watch(min(left, 0.2))
         return True
 
+    def settle(self, quiet_s: float = 2.0) -> None:
+        """Enter events until none has come for a while, as copies under way tell of themselves later."""
+        for _ in range(30):
+            if not self.watch(quiet_s):
+                return
+
     def close(self) -> None:
         """End the trace; it stays open, and so is inconclusive, when something about a claim is in doubt."""
         named = {h for w in self._watched.values() for h in w.hashes}

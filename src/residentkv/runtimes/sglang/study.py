@@ -16,6 +16,8 @@ from residentkv.runtimes.sglang.serve import FAULT_VARIABLE
 from residentkv.runtimes.study import CaseRun, Check, StudyCase
 
 POOL_TOKENS = 512
+TRIALS = 5
+"""Losses with either assignment that an experiment on eviction preference takes (`audit.evidence.MIN_TRIALS`)."""
 PRIORITY = ("--radix-eviction-policy=priority", "--enable-priority-scheduling")
 STORAGE_VARIABLE = "SGLANG_HICACHE_FILE_BACKEND_STORAGE_DIR"
 
@@ -82,7 +84,7 @@ class SglangStudy:
     def run(
         self, cases: Sequence[str], out: Path, *, reduced: bool, progress: Callable[[str], None]
     ) -> Sequence[CaseRun]:
-        """Run the named cases; `reduced` leaves out nothing here, since five trials are what an experiment takes.
+        """Run the named cases; `reduced` makes as many trials as an experiment takes, else twice as many.
 
         Raises:
             NoInputError: the environment or the model is missing.
@@ -96,12 +98,16 @@ class SglangStudy:
             else:
                 todo = [(name, case) for name, (s, _, case) in _ON_DEVICE.items() if s is setting and name in cases]
             if todo:
-                runs += run_setting(setting, todo, out, progress)
+                runs += run_setting(setting, todo, out, TRIALS if reduced else 2 * TRIALS, progress)
         return runs
 
 
 def run_setting(
-    setting: Setting, todo: Sequence[tuple[str, Case | TierCase]], out: Path, progress: Callable[[str], None]
+    setting: Setting,
+    todo: Sequence[tuple[str, Case | TierCase]],
+    out: Path,
+    trials: int,
+    progress: Callable[[str], None],
 ) -> list[CaseRun]:
     """Start one server and run cases on it; a case that cannot go on fails with what stopped it, and the next runs."""
     runs: list[CaseRun] = []
@@ -117,7 +123,7 @@ def run_setting(
             pool_tokens=POOL_TOKENS,
             environment=environment,
         ) as server:
-            bench = Bench(server, out, HICACHE_STAND_INS if setting.tiers else STAND_INS, progress)
+            bench = Bench(server, out, HICACHE_STAND_INS if setting.tiers else STAND_INS, trials, progress)
             where = tiers.Tiers(fault=fault, storage=storage)
             for name, case in todo:
                 progress(f"case {name}")

@@ -40,7 +40,7 @@ class Copied(msgspec.Struct, frozen=True, kw_only=True):
 def priority_ignored(bench: Bench, tiers: Tiers) -> CaseRun:
     """Under the default policy the more important claim, used less recently, leaves the device first."""
     path = "priority_ignored.jsonl"
-    o = _observe(bench, path)
+    o = bench.observe(path, primitive="radix_cache", adapter="residentkv_observer", depth="observe")
     claims = [
         serve_claim(bench, o, name, bench.prompt(CLAIM_TOKENS), Mode.BEST_EFFORT, importance)
         for name, importance in (("more", MORE), ("less", LESS))
@@ -91,7 +91,9 @@ def load_back_refused(bench: Bench, tiers: Tiers) -> CaseRun:
     path = "load_back_refused.jsonl"
     o = _observe(bench, path)
     copied = _copy(bench, o, bench.prompt(12))
-    bench.ask_plain(o, FLOOD_TOKENS)
+    for _ in range(2):  # One prompt leaves room for a claim of one block.
+        bench.ask_plain(o, FLOOD_TOKENS)
+    left = _on_device(o, copied.claim)
     still = all(o.blocks.holds(h, "host") for h in copied.claim.hashes)
     usage, reading = _again(bench, o, copied)
     o.release(copied.claim)
@@ -99,6 +101,7 @@ def load_back_refused(bench: Bench, tiers: Tiers) -> CaseRun:
     told = usage.cached_tokens if usage else -1
     checks = [
         _told_in_host(copied),
+        Check(name="the device has none of it", passed=left == 0, found=f"{left} blocks"),
         Check(name="the host has it when it is asked for", passed=still, found=str(still)),
         Check(name="nothing is loaded", passed=told == 0, found=f"{told} tokens"),
         _word("the adapter sees it", reading, "recomputed"),
@@ -115,7 +118,7 @@ def load_back_refused(bench: Bench, tiers: Tiers) -> CaseRun:
 def copy_skipped(bench: Bench, tiers: Tiers) -> CaseRun:
     """A copy back moves nothing and reports success: events and cached tokens say restored, the answer is another."""
     path = "copy_skipped.jsonl"
-    o = _observe(bench, path)
+    o = _observe(bench, path, "the copy back moves nothing and reports success")
     copied = _copy(bench, o, bench.prompt(100))
     bench.ask_plain(o, FLOOD_TOKENS)
     tiers.fault.write_text("skip")
@@ -140,7 +143,7 @@ def copy_skipped(bench: Bench, tiers: Tiers) -> CaseRun:
 def storage_deleted(bench: Bench, tiers: Tiers) -> CaseRun:
     """Storage gives a claim back once; then its files are deleted, and nothing tells it."""
     path = "storage_deleted.jsonl"
-    o = _observe(bench, path)
+    o = _observe(bench, path, "files of the storage backend are deleted")
     copied = _copy(bench, o, bench.prompt(100))
     files = _wait_for_files(tiers.storage)
     _flood_host(bench, o)
@@ -148,6 +151,7 @@ def storage_deleted(bench: Bench, tiers: Tiers) -> CaseRun:
     usage, reading = _again(bench, o, copied)
     storage = usage.storage_tokens if usage else -1
     _flood_host(bench, o)
+    o.settle()
     before = o.events_seen
     for file in tiers.storage.iterdir():
         file.unlink()
@@ -180,7 +184,7 @@ def storage_deleted(bench: Bench, tiers: Tiers) -> CaseRun:
 def copy_raised(bench: Bench, tiers: Tiers) -> CaseRun:
     """An exception in the copy back ends the server; the request that needed the claim gets no word about it."""
     path = "copy_raised.jsonl"
-    o = _observe(bench, path)
+    o = _observe(bench, path, "the copy back raises")
     copied = _copy(bench, o, bench.prompt(100))
     bench.ask_plain(o, FLOOD_TOKENS)
     tiers.fault.write_text("raise")
@@ -199,19 +203,22 @@ def copy_raised(bench: Bench, tiers: Tiers) -> CaseRun:
         _told_in_host(copied),
         Check(name="the request gets no answer", passed=status == 0, found=str(served)[:200]),
         Check(name="the server is gone", passed=dead, found="gone" if dead else "still up"),
+        Check(name="no event tells why", passed=o.events_seen == before, found=f"{o.events_seen - before} events"),
     )
     loss = Loss(
         name="a copy back raises",
         told="partly" if dead else "silent",
         caught="audit",
-        by=f"the connection breaks for everybody and {o.events_seen - before} events follow; the trace is inconclusive",
+        by="the server ends, for everybody; a request without an end leaves the trace inconclusive",
     )
     trace = ExpectedTrace(path=path, verdict="inconclusive")
     return CaseRun(case="copy_raised", traces=(trace,), checks=checks, losses=(loss,))
 
 
-def _observe(bench: Bench, path: str) -> Observer:
-    return bench.observe(path, primitive="hicache_load_back", adapter="residentkv_hicache_observer", depth="observe")
+def _observe(bench: Bench, path: str, fault: str | None = None) -> Observer:
+    return bench.observe(
+        path, primitive="hicache_load_back", adapter="residentkv_hicache_observer", depth="observe", fault=fault
+    )
 
 
 def _copy(bench: Bench, o: Observer, tokens: tuple[int, ...]) -> Copied:
