@@ -232,7 +232,10 @@ class Session:
         waiting = list(batch)
         steps = 0
         while waiting or engine.has_unfinished_requests():
-            for request in [r for r in waiting if r.after_steps <= steps or not engine.has_unfinished_requests()]:
+            due = [r for r in waiting if r.after_steps <= steps]
+            if not due and not engine.has_unfinished_requests():
+                due = waiting[:1]  # There is nothing to step for, so the next one need not wait for steps.
+            for request in due:
                 waiting.remove(request)
                 self._add(run, request, records)
             steps += 1
