@@ -216,6 +216,16 @@ def look_at_manager() -> dict[str, Any]:
         and [int(row) for row in output.store_spec.block_ids] == rows
         and len(set(rows)) == 2
     )
+
+    manager = TierManager(num_chunks=4, enable_events=True)
+    manager.rank_last(lambda: (b, a))
+    store("r12", a)
+    store("r13", b)
+    store("r14", c, d)
+    seen["what_soft_claims_need_goes_last"] = store("r15", e) and store("r16", f) and hit(a) and hit(b)
+    seen["and_then_in_its_order"] = store("r17", c, d, e) and hit(a) and not hit(b)
+    manager.rank_last(tuple)
+    seen["without_claims_the_oldest_goes_first"] = store("r18", b) and not hit(a)
     return seen
 
 

@@ -161,7 +161,7 @@ def test_the_timeline_filters_and_is_clicked(browser: Browser, pages: Path) -> N
         page.locator("#axis").click()
         assert page.locator("#axis").get_attribute("aria-pressed") == "true"
         page.locator("#body tr").last.click()
-        assert page.locator("#body tr[aria-current]").count() == 1
+        eventually(lambda: page.locator("#body tr[aria-current]").count() == 1)
 
 
 def test_an_address_leads_to_an_event(browser: Browser, pages: Path) -> None:

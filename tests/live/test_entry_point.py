@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import residentkv
-from residentkv.witness import environment
+from residentkv import environments
 from residentkv.witness.driver import prepare_model
 from residentkv.witness.environment import find_python, lay_overlay, run_in_runtime
 from residentkv.witness.scenario import EngineSettings
@@ -61,7 +61,7 @@ def test_untested_vllm_version_accepts_no_claim_and_serves(tmp_path: Path, monke
         (overlay / "residentkv").symlink_to(package, target_is_directory=True)
         return overlay
 
-    monkeypatch.setattr(environment, "lay_overlay", lay)
+    monkeypatch.setattr(environments, "lay_overlay", lay)
     job = {
         "engine": EngineSettings(log=False).as_job(plugin=True),
         "model_dir": str(prepare_model()),

@@ -44,6 +44,21 @@ def test_the_least_important_claim_goes_first_and_the_end_of_a_prefix_before_its
     assert queue.placed == [low[1], low[0], high[1], high[0]]
 
 
+def test_the_second_tier_gets_the_same_order_and_it_follows_the_claims(tmp_path: Path) -> None:
+    """Two claims that share a block: it goes with the more important one, and with the other once that has ended."""
+    bench = Bench(tmp_path)
+    hashes = [h + b"\0" for h in soft(bench, "low", 1, 1)]
+    terms = claim("high", mode="soft_priority", predicate="leading_prefix_at_least(1)", priority=5)
+    bench.serve("r-high", prompt(1, blocks=2), terms)
+    other = [h + b"\0" for h in soft(bench, "middle", 2, 3)]
+    preference = Preference(bench.book, Queue(free=20))
+    assert list(preference.tier_order()) == [hashes[1], *reversed(other), hashes[0]]
+    assert list(Preference(bench.book, Queue(free=20), ranks=False).tier_order()) == []
+    (high,) = [track for track in bench.book if track.claim.claim_id == "high"]
+    bench.book.release(high, "owner", "done")
+    assert list(preference.tier_order()) == [hashes[1], hashes[0], *reversed(other)]
+
+
 def test_the_order_is_restored_only_before_it_can_matter(tmp_path: Path) -> None:
     """16 blocks lie ahead of the claims: as long as no more are taken, nothing is looked at."""
     bench = Bench(tmp_path)
@@ -72,4 +87,21 @@ def test_a_soft_claim_turns_nobody_away_and_its_loss_is_told(tmp_path: Path) -> 
     (told,) = bench.events("resident_claim_harmed")
     assert (getattr(told, "claim_id", ""), getattr(told, "lost_pos", ())) == ("s", ((1, 2),))
     assert bench.book.soft == {}
+    assert bench.stop().verdict is Verdict.CONFORMING
+
+
+def test_a_soft_claim_that_comes_back_from_the_tier_is_no_recomputation(tmp_path: Path) -> None:
+    """vLLM tells of a request's blocks before the load that it waits for, and again after it: decided once."""
+    bench = Bench(tmp_path)
+    hashes = soft(bench, "s", 1, 1)
+    bench.tiers.primary.clear()
+    bench.residency.primary_lost(hashes)
+    terms = claim("s", mode="soft_priority", predicate="leading_prefix_at_least(2)", priority=1)
+    bench.arrive("r2", prompt(1, blocks=2), terms)
+    job = bench.schedule("r2")
+    assert job is not None and job != "refused"
+    bench.finish_job(job)  # type: ignore[arg-type]
+    bench.residency.admitted("r2", 0)
+    bench.compute("r2")
+    assert bench.events("active_request_recomputed", "resident_claim_harmed") == []
     assert bench.stop().verdict is Verdict.CONFORMING

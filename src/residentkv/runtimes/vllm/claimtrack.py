@@ -102,6 +102,11 @@ class ClaimTrack:
         start, end = self.needed()
         return self.hashes[start:end]
 
+    def needed_keys(self) -> tuple[TierKey, ...]:
+        """Return the names in the second tier of what the predicate needs."""
+        start, end = self.needed()
+        return self.keys[start:end]
+
     def needed(self) -> tuple[int, int]:
         """Return (start, end) of the positions that the predicate needs."""
         start, count = self.claim.predicate.needed(self.object_blocks)

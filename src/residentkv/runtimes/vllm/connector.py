@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from vllm.distributed.kv_transfer.kv_connector.v1 import KVConnectorRole
@@ -115,6 +115,7 @@ class ResidentOffloadingConnector(OffloadingConnector):
         manager.on_dropped = self.residency.copies_dropped
         manager.needs_own_store = self.residency.needs_own_store
         manager.keeps_kv = self.residency.keeps_kv
+        manager.rank_last(self._preference.tier_order)
         manager.concerns = lambda key: book.needs(key[:-GROUP_ID_BYTES])
         self.desk: Desk = open_desk(book, self.guard, options, engine)
 
@@ -156,10 +157,10 @@ class ResidentOffloadingConnector(OffloadingConnector):
         """Blocks of claims that have ended are anybody's from now on."""
         self._copies.primary.settle()
 
-    def end_scheduling(self, requests: list[tuple[str, int]]) -> None:
-        """Blocks were handed out to these (request, times preempted): tell what came and went, and who lost by it."""
+    def _tell_scheduled(self, request_ids: Iterable[str]) -> None:
+        """Blocks were handed out to these requests: tell what came and went, and who lost by it."""
         if self.residency is not None:
-            lost = self._copies.scheduled(requests)
+            lost = self._copies.scheduled([(i, self._requests[i].num_preemptions) for i in request_ids])
             if lost:
                 self.residency.primary_lost(lost)
 
@@ -260,11 +261,17 @@ class ResidentOffloadingConnector(OffloadingConnector):
         super().update_state_after_alloc(request, blocks, num_external_tokens)
 
     def build_connector_meta(self, scheduler_output: Any) -> Any:
-        """Name whose the new jobs are."""
+        """Name whose the new jobs are.
+
+        Stock code makes room in the second tier here, after the blocks of the primary one were handed out: it is told
+        in that order, and whoever loses by it is told before anything else happens.
+        """
+        self._tell_scheduled(scheduler_output.num_scheduled_tokens)
         meta = super().build_connector_meta(scheduler_output)
         residency = self.residency
         if residency is None:
             return meta
+        residency.tell_dropped()
         notes: dict[int, JobNote] = {}
         for jobs, is_load in ((meta.load_jobs, True), (meta.store_jobs, False)):
             for job_id, job in jobs.items():

@@ -1,15 +1,17 @@
-"""Soft claims: their blocks stay in the free queue, but at its end, the least important first.
+"""Soft claims: their blocks can be evicted in either tier, but last, the least important first.
 
 vLLM hands out free blocks from the head of one queue, whatever is in them, and appends what is freed. So whoever is put
-at the end again before the blocks ahead are used up goes last. No block is held: a request is never refused for it.
+at the end again before the blocks ahead are used up goes last. The second tier is told the order when it makes room. No
+block is held: a request is never refused for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from residentkv.runtimes.vllm.claimbook import ClaimBook
+from residentkv.runtimes.vllm.claimtrack import ClaimTrack, TierKey
 
 
 class EvictionOrder(Protocol):
@@ -38,6 +40,23 @@ class Preference:
         self._ranks = ranks
         self._claims = -1
         self._reached_at = 0
+        self._tier_claims = -1
+        self._tier_order: dict[TierKey, None] = {}
+
+    def tier_order(self) -> Collection[TierKey]:
+        """Return the blocks of the second tier that go last, the first victim first."""
+        book = self._book
+        if book.soft_changes != self._tier_claims:
+            self._tier_claims = book.soft_changes
+            self._tier_order = {}
+            for track in self._ranked():
+                for key in reversed(track.needed_keys()):
+                    self._tier_order.pop(key, None)  # Shared blocks go with the most important claim.
+                    self._tier_order[key] = None
+        return self._tier_order if self._ranks else ()
+
+    def _ranked(self) -> list[ClaimTrack]:
+        return sorted(self._book.soft.values(), key=lambda t: (t.claim.priority, t.record.order))
 
     def before_step(self, may_take_blocks: int) -> None:
         """Restore the order, the first victim first, if the step could reach claimed blocks; it takes at most so many.
@@ -52,6 +71,6 @@ class Preference:
             return
         self._claims = book.soft_changes
         placed = 0
-        for track in sorted(book.soft.values(), key=lambda t: (t.claim.priority, t.record.order)):
+        for track in self._ranked():
             placed += queue.make_last(tuple(reversed(track.needed_hashes())))
         self._reached_at = queue.taken_blocks() + queue.free_blocks() - placed

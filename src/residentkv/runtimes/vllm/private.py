@@ -36,17 +36,26 @@ POLICY_NAME = "HoldingPolicy"
 
 
 class HoldingPolicy(LRUCachePolicy):
-    """Least recently used first, but never a block that an open claim holds.
+    """Least recently used first, what soft claims need last, and never a block that an open claim holds.
 
-    Relies on: `LRUCachePolicy.evict` asking `key in protected` only.
+    Relies on: `LRUCachePolicy.evict` asking `key in protected` only; `_update_recency` making the last key the last
+    victim and passing over keys that are not there.
     """
 
     def __init__(self, cache_capacity: int) -> None:
         super().__init__(cache_capacity)
         self.held: Counter[bytes] = Counter()
+        self.last: Callable[[], Collection[bytes]] = tuple
+        """What goes only after everything else, the first victim first."""
 
     def evict(self, n: int, protected: set[bytes]) -> list[tuple[bytes, Any]] | None:
         """Evict exactly n blocks or none at all, sparing `protected` and what claims hold."""
+        last = self.last()
+        if last:
+            found = super().evict(n, _Union(protected, self.held, last))
+            if found is not None:
+                return found
+            self._update_recency(last)
         return super().evict(n, _Union(protected, self.held))
 
 
@@ -116,6 +125,10 @@ class TierManager(CPUOffloadingManager):
     def held_with(self, keys: Collection[bytes]) -> int:
         """Return how many blocks would be held if these were held as well."""
         return len(self._policy.held) + sum(1 for key in set(keys) if key not in self._policy.held)
+
+    def rank_last(self, last: Callable[[], Collection[bytes]]) -> None:
+        """Evict what this returns only after everything else, the first of it first."""
+        self._policy.last = last
 
     # --- dropping ---
 

@@ -107,6 +107,8 @@ class Residency:
         r.local_blocks = local_blocks
         if r.refusal is not None:
             return Lookup.REFUSE
+        if r.serve is Serve.PRIMARY:  # It lost its blocks before it was computed, and looks again.
+            r.serve = Serve.UNDECIDED
         if r.looked != (local_blocks, hit_blocks):
             r.looked = (local_blocks, hit_blocks)
             self.book.log.emit(
@@ -159,6 +161,8 @@ class Residency:
         r = self._requests[request_id]
         track = self._claim(r)
         if track is None or track.record.state is State.ACCEPTED:
+            return
+        if r.serve is Serve.PRIMARY:  # Decided before the load for which it waited; vLLM tells of its blocks again.
             return
         start, end = track.needed()
         if r.local_blocks >= end or (not track.restores and r.local_blocks + hit_blocks >= end):
@@ -272,18 +276,23 @@ class Residency:
         for track, request_id in stored.items():
             if track.record.state in (State.MATERIALIZED, State.OFFLOADED):
                 self.book.offload(track, request_id)
-        if self._dropped:
-            dropped, self._dropped = self._dropped, set()
-            for track in self.book:
-                if not dropped.isdisjoint(track.keys):
-                    self._check_loss(track, "copy_lost")
+        self.tell_dropped()
         for request_id in list(self._ending):
             self._settle(self._requests[request_id])
 
     # --- copies go ---
 
+    def tell_dropped(self) -> None:
+        """Harm the claims that lost by what the tier dropped since the last call."""
+        if not self._dropped:
+            return
+        dropped, self._dropped = self._dropped, set()
+        for track in self.book:
+            if not dropped.isdisjoint(track.keys):
+                self._check_loss(track, "copy_lost")
+
     def copies_dropped(self, keys: Iterable[TierKey]) -> None:
-        """The tier dropped or evicted these blocks; claims that need them are looked at in `copies_settled`."""
+        """The tier dropped or evicted these blocks; claims that need them are looked at in `tell_dropped`."""
         for key in keys:
             self._dropped.add(key)
 

@@ -68,8 +68,6 @@ class ResidentSchedulerMixin(FailedReceivePolicy):
         self._open_door(connector.residency)
         connector.begin_scheduling(self.max_num_scheduled_tokens)  # type: ignore[attr-defined]
         output = super().schedule(*args, **kwargs)  # type: ignore[misc]
-        requests: dict[str, Any] = self.requests  # type: ignore[attr-defined]
-        connector.end_scheduling([(i, requests[i].num_preemptions) for i in output.num_scheduled_tokens])
         self._refuse(connector.residency.take_refusals())
         return output
 
