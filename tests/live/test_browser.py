@@ -46,9 +46,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
         site = hostile.write_site(folder / "site")
         own = ["--descriptor", str(site.descriptor), "--site-packages", str(site.folder)]
         write_long_trace(Path("long.jsonl"), record_runs(folder / "site"), 100_000)
+        one = ["--runtime", "vllm", "--primitive", "offloading_connector", "--mode", "offloadable"]
         options = ["--evidence", "evidence.json", *_baseline(folder)]
         assert main(["report", "matrix", "-o", "matrix.html", *options]) == 10
-        assert main(["report", "matrix", "-o", "small.html", "--mode", "offloadable", *options]) == 10
+        assert main(["report", "matrix", "-o", "small.html", *one, *options]) == 11
         assert main(["report", "matrix", "-o", "hostile-matrix.html", *own]) == 10
         assert main(["report", "timeline", "violating.jsonl", "-o", "timeline.html"]) == 10
         assert main(["report", "timeline", "hostile.jsonl", "-o", "hostile-timeline.html"]) == 0

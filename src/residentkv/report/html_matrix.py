@@ -10,6 +10,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from residentkv.claims.modes import Mode
 from residentkv.lowering.anchors import AnchorReport, AnchorState
@@ -72,6 +73,7 @@ class EvidenceView:
     exhibit: Exhibit
     role: str
     anchor: AnchorView | None
+    place: str
     why_not: str = ""
 
 
@@ -140,6 +142,7 @@ class RuntimeView:
     id: str
     name: str
     descriptor: Descriptor
+    path: str
     cells: tuple[Cell, ...]
     primitives: tuple[PrimitiveView, ...]
     anchors: tuple[AnchorView, ...]
@@ -199,12 +202,13 @@ def runtime_views(rows: Sequence[CheckedRow], *, own: bool, options: Sequence[st
         )
         name = name_of(mine[0])
         prefix = f"{descriptor.runtime}-{descriptor.version}"
+        above = "" if own else _above_library(descriptor.path)
         reports = {key: report for row in mine for key, report in row.anchors.items()}
         anchors = {
-            key: _anchor_view(f"{prefix}-anchor-{key}", key, reports[key], descriptor, [*address, *options])
+            key: _anchor_view(f"{prefix}-anchor-{key}", key, reports[key], descriptor, [*address, *options], above)
             for key in sorted(reports)
         }
-        views = [_row_view(prefix, row, anchors, [*address], options) for row in mine]
+        views = [_row_view(prefix, row, anchors, address, options, above) for row in mine]
         states = Counter(a.report.state for a in anchors.values())
         seen = sorted({f"{r.distribution} {r.version}" for r in reports.values() if r.distribution and r.sha256})
         out.append(
@@ -212,6 +216,7 @@ def runtime_views(rows: Sequence[CheckedRow], *, own: bool, options: Sequence[st
                 id=prefix,
                 name=name,
                 descriptor=descriptor,
+                path=descriptor.path.removeprefix(above),
                 cells=tuple(_cell(v for v in views if v.checked.row.mode is mode) for mode in Mode),
                 primitives=tuple(_primitives(prefix, views)),
                 anchors=tuple(anchors.values()),
@@ -220,6 +225,12 @@ def runtime_views(rows: Sequence[CheckedRow], *, own: bool, options: Sequence[st
             )
         )
     return out
+
+
+def _above_library(path: str) -> str:
+    """Return what stands before `descriptors/<runtime>/<version>.yaml`: where this package lies is of no interest."""
+    folder = Path(path).parent.parent.parent
+    return "" if folder == Path() else f"{folder}/"
 
 
 def _primitives(prefix: str, views: Iterable[RowView]) -> Iterable[PrimitiveView]:
@@ -236,7 +247,12 @@ def _cell(views: Iterable[RowView]) -> Cell:
 
 
 def _row_view(
-    prefix: str, checked: CheckedRow, anchors: Mapping[str, AnchorView], address: list[str], options: Sequence[str]
+    prefix: str,
+    checked: CheckedRow,
+    anchors: Mapping[str, AnchorView],
+    address: Sequence[str],
+    options: Sequence[str],
+    above: str,
 ) -> RowView:
     row, verdict = checked.row, checked.verdict
     select = ["--primitive", row.primitive.id, "--mode", row.mode, "--depth", row.depth]
@@ -252,7 +268,7 @@ def _row_view(
                 status=o.status,
                 sentence=o.sentence,
                 evidence=tuple(
-                    EvidenceView(e, role, anchors.get(e.standing.label), why)
+                    EvidenceView(e, role, anchors.get(e.standing.label), e.place.removeprefix(above), why)
                     for e, role, why in (
                         *([(o.used, "satisfied by", "")] if o.used else []),
                         *((e, "contradicted by", "") for e in o.contradictions),
@@ -270,7 +286,7 @@ def _row_view(
 
 
 def _anchor_view(
-    html_id: str, name: str, report: AnchorReport, descriptor: Descriptor, arguments: Sequence[str]
+    html_id: str, name: str, report: AnchorReport, descriptor: Descriptor, arguments: Sequence[str], above: str
 ) -> AnchorView:
     anchor = descriptor.anchors[name]
     symbol, lines, sha256 = "", report.lines, report.sha256
@@ -300,7 +316,7 @@ def _anchor_view(
         of=of,
         report=report,
         command=shlex.join(["residentkv", "anchors", "verify", name, *arguments]),
-        descriptor_place=str(descriptor.anchor_places[name]),
+        descriptor_place=str(descriptor.anchor_places[name]).removeprefix(above),
     )
 
 
