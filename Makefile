@@ -149,6 +149,11 @@ soak: env-vllm env-load
 bench-vllm: env-vllm
 	$(BIN)/python -m bench.overhead
 
+# The commands of docs/server.md, run against the real server, and what they print.
+.PHONY: transcript
+transcript: envs
+	$(BIN)/python -m tests.live.transcript
+
 # Everything generated from the code; a test fails when the result differs from what is committed.
 gen: setup
 	$(BIN)/python -m residentkv.cli.gen

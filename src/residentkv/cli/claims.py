@@ -26,6 +26,9 @@ from residentkv.server.wire import (
     RenewClaim,
     ShowClaim,
 )
+from residentkv.trace.codec import encode_event
+from residentkv.trace.reader import read_trace
+from residentkv.trace.view import owner_view
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -49,10 +52,10 @@ def _one_claim(command: _F) -> _F:
 
 @click.group()
 def claims() -> None:
-    """Claims of a running engine, through its Unix socket.
+    """Claims of a running engine, through its Unix socket, and one owner's view of its log.
 
     Only the user that runs the engine can open the socket, and may act for every owner.
-    Exit codes: 0 done, 2 usage or a renewal that was not possible, 3 no such claim or no engine.
+    Exit codes: 0 done, 2 usage or a renewal that was not possible, 3 no such claim, engine or log, 11 not understood.
     """
 
 
@@ -115,6 +118,19 @@ def read_metrics(path: str) -> int:
     if not isinstance(answer, Metrics):
         raise _odd(answer)
     click.echo(answer.text, nl=False)
+    return 0
+
+
+@claims.command("log")
+@click.argument("trace", metavar="TRACE")
+@_owner
+def show_log(trace: str, owner_scope: str) -> int:
+    """Print what an owner may see of an event log, as JSON lines: its own claims and requests, nobody else's.
+
+    Such a view has gaps and cannot be audited; 'residentkv audit' takes the log itself.
+    """
+    for event in owner_view((e for chunk in read_trace(trace) for e in chunk), owner_scope):
+        click.echo(encode_event(event), nl=False)
     return 0
 
 
