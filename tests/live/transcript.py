@@ -156,7 +156,8 @@ STEPS = [
     Step(
         "metrics",
         "The numbers.",
-        "curl -sS $URL/residentkv/metrics | grep -E '^residentkv_(claims|protected|claim_.*_total|refusals_total|failed_.*_total|.*lag)'",
+        "curl -sS $URL/residentkv/metrics | "
+        "grep -E '^residentkv_(claims|protected|claim_.*_total|refusals_total|failed_.*_total|.*lag)'",
     ),
 ]
 
