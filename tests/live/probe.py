@@ -455,6 +455,30 @@ def probe_engines(out: Path, model: str) -> dict[str, Any]:
     return seen
 
 
+def probe_hints(out: Path, model: str) -> dict[str, Any]:
+    """A claim in vLLM's own hint envelope, as its Python API carries it; then its release in another."""
+    from vllm import SamplingParams
+    from vllm.v1.kv_hints import KvHintAction, KvHintsEnvelope
+
+    engine = Engine(out, model, **TINY)
+    core, names = engine.llm.llm_engine, {"claim_id": "a", "owner_scope": "tenant"}
+    seen: dict[str, Any] = {}
+    for name, payload in (("claim", claim("a", 1, mode="best_effort")["resident_claim"]), ("release", names)):
+        action = KvHintAction(action_id="1", action_type=f"residentkv.{name}", action_version="1", payload=payload)
+        core.add_request(
+            name,
+            {"prompt_token_ids": tiny_prompt()},
+            SamplingParams(temperature=0, max_tokens=2, ignore_eos=True, detokenize=False),
+            kv_hints=KvHintsEnvelope(protocol_version="1", message_id=name, actions=[action]),
+        )
+        while core.has_unfinished_requests():
+            for output in core.step():
+                if output.finished:
+                    seen[name] = output.kv_transfer_params
+    engine.stop()
+    return seen
+
+
 def main(argv: list[str]) -> int:
     """Run one probe."""
     out = Path(argv[2])

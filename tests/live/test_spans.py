@@ -6,7 +6,7 @@ from pathlib import Path
 
 from residentkv.witness.environment import run_in_runtime
 
-SCRIPT = '''
+SCRIPT = """
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -26,7 +26,7 @@ spans.observe(ev.ClaimRestored, names, 5_000)
 spans.observe(ev.RequestTerminated, {"request_id": "r", "finish_status": "length"}, 9_000)
 for span in memory.get_finished_spans():
     print(span.name, span.end_time - span.start_time, span.attributes["residentkv.claim_id"])
-'''
+"""
 
 
 def test_spans_reach_an_exporter_of_opentelemetry(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def refusal_error(refusal: RefusalView) -> HttpError:
             headers=headers,
         )
     short = f", {refusal.shortfall_blocks} blocks short" if refusal.shortfall_blocks is not None else ""
-    message = f"refused: no room beside {refusal.blocking_claims} accepted claims{short} ({refusal.reason})"
+    message = f"refused: no room beside accepted claims ({refusal.blocking_claims} in the way){short}: {refusal.reason}"
     return HttpError(
         status=HTTPStatus.SERVICE_UNAVAILABLE, type="ClaimRefusalError", message=message, about=about, headers=headers
     )
