@@ -457,8 +457,9 @@ def probe_engines(out: Path, model: str) -> dict[str, Any]:
 
 def probe_hints(out: Path, model: str) -> dict[str, Any]:
     """A claim in vLLM's own hint envelope, as its Python API carries it; then its release in another."""
-    from vllm import SamplingParams
     from vllm.v1.kv_hints import KvHintAction, KvHintsEnvelope
+
+    from vllm import SamplingParams
 
     engine = Engine(out, model, **TINY)
     core, names = engine.llm.llm_engine, {"claim_id": "a", "owner_scope": "tenant"}
