@@ -50,6 +50,7 @@ _MASKS = [
     (r'"text":"(?:[^"\\]|\\.)*"', '"text":"TEXT"'),
     (r'"content":"(?:[^"\\]|\\.)+"', '"content":"TEXT"'),
     (r"\(\d+ events", "(N events"),
+    (r"(?m)^(tenant-\S+ .*  )\d+\.\d$", r"\1S"),
     (r"(retry-after: )\d+", r"\1S"),
     (r'"retry_after_s":[\d.]+', '"retry_after_s":S'),
 ]
