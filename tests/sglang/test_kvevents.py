@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -14,6 +14,7 @@ import zmq
 from residentkv.errors import InputError, NoInputError
 from residentkv.runtimes.kvevents import (
     END_OF_REPLAY,
+    Arrival,
     ClearedBlocks,
     KvEventFeed,
     Order,
@@ -77,6 +78,9 @@ def test_names_and_attributions_are_kept() -> None:
         pack({"type": "BlockStored"}),
         pack(stored(1, size=2) | {"token_ids": [1]}),
         pack(stored(1) | {"block_size": 0, "token_ids": []}),
+        pack(stored(1, 2, extra_keys=[None])),
+        pack(["BlockStored", [7], None, [0, 1], 2, None, "GPU", "a field of another version"]),
+        pack(["BlockRemoved", [7], "GPU", 1]),
         pack(3),
     ],
 )
@@ -86,6 +90,17 @@ def test_what_is_no_batch_of_these_events_is_an_error(payload: bytes) -> None:
     with pytest.raises(InputError, match="batch 0"):
         watch.note(0, payload)
     assert watch.note(1, pack(stored(1))).order is Order.GAP
+
+
+def test_what_else_a_hash_was_made_of_is_kept_apart() -> None:
+    """vLLM tells salt, adapter and pictures as extra keys of each block; an adapter comes by name or by number."""
+    keys = [["tenant-a"], None]
+    (salted,) = decode_batch(0, pack(stored(1, 2, extra_keys=keys))).events
+    (named,) = decode_batch(0, pack(stored(1, lora_name="l"))).events
+    (numbered,) = decode_batch(0, pack(["BlockStored", [7], None, [0, 1], 2, 3, "GPU"])).events
+    assert isinstance(salted, StoredBlocks) and isinstance(named, StoredBlocks) and isinstance(numbered, StoredBlocks)
+    assert salted.namespaces[0] is not None and salted.namespaces[1] is None
+    assert len({salted.namespaces[0], *named.namespaces, *numbered.namespaces, None}) == 4
 
 
 def test_numbers_tell_next_gap_repetition_and_restart() -> None:
@@ -101,6 +116,9 @@ def test_numbers_tell_next_gap_repetition_and_restart() -> None:
     assert watch.expected == 1
     late = watch.note(5, two)
     assert (late.order, late.missing) == (Order.GAP, (1, 5))
+
+
+Connect = Callable[..., KvEventFeed]
 
 
 class Publisher:
@@ -125,7 +143,10 @@ class Publisher:
     def publish(self, seq: int, payload: bytes, *, keep: bool = True) -> None:
         if keep:
             self.kept.append((seq, payload))
-        self._pub.send_multipart([b"", seq.to_bytes(8, "big"), payload])
+        self.send([b"", seq.to_bytes(8, "big"), payload])
+
+    def send(self, frames: list[bytes]) -> None:
+        self._pub.send_multipart(frames)
 
     def _serve(self) -> None:
         while not self._over.is_set():
@@ -150,6 +171,21 @@ def publisher() -> Iterator[Publisher]:
         one = Publisher(folder)
         yield one
         one.close()
+
+
+@pytest.fixture
+def connect(publisher: Publisher) -> Iterator[Connect]:
+    """Feeds of the publisher that are closed whatever a test finds."""
+    feeds: list[KvEventFeed] = []
+
+    def open_feed(*, replays: bool = True) -> KvEventFeed:
+        feeds.append(KvEventFeed(publisher.events, publisher.replay if replays else None))
+        publisher.wait_for_subscriber()
+        return feeds[-1]
+
+    yield open_feed
+    for feed in feeds:
+        feed.close()
 
 
 def test_a_late_subscriber_gets_what_it_missed(publisher: Publisher) -> None:
@@ -185,3 +221,72 @@ def test_catching_up_without_a_replay_socket_is_an_error(publisher: Publisher) -
     with pytest.raises(NoInputError, match="no replay socket"):
         feed.catch_up()
     feed.close()
+
+
+def test_a_replay_of_another_incarnation_does_not_fill_a_gap(publisher: Publisher, connect: Connect) -> None:
+    """The publisher started anew and is past the number that was expected; its own batches are no continuation."""
+    feed = connect()
+    for seq in range(3):
+        publisher.publish(seq, pack(stored(seq + 1)))
+    assert [a.order for a in read_all(feed, 3)] == [Order.NEXT] * 3
+    publisher.kept = [(seq, pack(stored(seq + 100), time_s=9.0)) for seq in range(5)]
+    publisher.publish(5, pack(stored(105), time_s=9.0))
+    assert next(a.order for a in feed.read(5.0)) is Order.RESTART
+
+
+@pytest.mark.parametrize("kept", [0, 2, 3])
+def test_what_cannot_be_joined_to_what_was_seen_stays_a_gap(publisher: Publisher, connect: Connect, kept: int) -> None:
+    """The replay no longer has the last batch that was seen, so nobody knows whose batches the next ones are."""
+    feed = connect()
+    for seq in range(kept):
+        publisher.publish(seq, pack(stored(seq + 1)), keep=False)
+    assert len(read_all(feed, kept)) == kept
+    publisher.kept = [(seq, pack(stored(seq + 1))) for seq in range(kept, 5)]
+    publisher.publish(5, pack(stored(6)))
+    orders = [a.order for a in feed.read(5.0)]
+    assert orders == [Order.GAP if kept else Order.NEXT] + [Order.NEXT] * (5 - kept)
+
+
+def test_catching_up_compares_what_was_seen(publisher: Publisher, connect: Connect) -> None:
+    """A publisher that started anew and went on with exactly the expected number is found out when it is asked."""
+    feed = connect()
+    for seq in range(2):
+        publisher.publish(seq, pack(stored(seq + 1)))
+    publisher.kept = [(seq, pack(stored(seq + 100))) for seq in range(2)]
+    publisher.publish(2, pack(stored(102)))
+    assert [a.order for a in read_all(feed, 3)] == [Order.NEXT] * 3, "nothing shows it yet"
+    assert next(a.order for a in feed.catch_up()) is Order.RESTART
+    publisher.kept = []
+    with pytest.raises(NoInputError, match="started anew"):
+        feed.catch_up()
+    publisher.publish(3, pack(stored(103)))
+    assert [a.order for a in feed.read(5.0)] == [Order.GAP]
+
+
+@pytest.mark.parametrize("junk", [[b"", END_OF_REPLAY, pack()], [b"a frame"], [b"", b"short", pack()]])
+def test_after_junk_the_next_batch_is_a_gap(publisher: Publisher, connect: Connect, junk: list[bytes]) -> None:
+    """What was read before it in the same call is lost to the caller, who has to be told."""
+    feed = connect(replays=False)
+    publisher.publish(0, pack(stored(1)))
+    publisher.send(junk)
+    with pytest.raises(InputError):
+        read_all(feed, 2)
+    publisher.publish(1, pack(stored(2)))
+    assert [a.order for a in feed.read(5.0)] == [Order.GAP]
+
+
+def test_numbers_in_the_other_byte_order_are_gaps(publisher: Publisher, connect: Connect) -> None:
+    """Nothing that a publisher counts little-endian passes for a continuation."""
+    feed = connect(replays=False)
+    for seq in (1, 2, 3):
+        publisher.send([b"", seq.to_bytes(8, "little"), pack(stored(seq))])
+    assert {a.order for a in read_all(feed, 3)} <= {Order.GAP, Order.RESTART}
+
+
+def read_all(feed: KvEventFeed, batches: int) -> list[Arrival]:
+    out: list[Arrival] = []
+    for _ in range(50):
+        if len(out) >= batches:
+            break
+        out += feed.read(0.1)
+    return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from residentkv.audit.api import audit_file
@@ -211,6 +212,43 @@ def test_a_block_stored_twice_in_one_tier_is_in_doubt(scene: Scene) -> None:
     watched = scene.claim("soft", mode=Mode.SOFT_PRIORITY)
     scene.feed.put(stored(TOKENS), removed(TOKENS, 0, 1))
     scene.observer.watch(0.0)
+    scene.observer.release(watched)
+    assert scene.verdict() == "inconclusive"
+
+
+@pytest.mark.parametrize("what", ["two contents", "two names"])
+def test_a_name_that_does_not_stand_for_one_content_is_in_doubt(scene: Scene, what: str) -> None:
+    """Other tokens under a claimed name, or the claimed tokens under another name (a collision, or another model)."""
+    watched = scene.claim("soft", mode=Mode.SOFT_PRIORITY)
+    mine = stored(TOKENS)
+    if what == "two contents":
+        other = msgspec.structs.replace(mine, token_ids=OTHER[:4])
+    else:
+        other = msgspec.structs.replace(mine, block_hashes=("x.0", "x.1"))
+    scene.feed.put(removed(TOKENS, 0, 1) if what == "two contents" else stored(OTHER), other)
+    scene.observer.watch(0.0)
+    scene.observer.release(watched)
+    assert scene.verdict() == "inconclusive"
+
+
+def test_blocks_of_an_adapter_or_a_picture_are_not_the_claims(scene: Scene) -> None:
+    """The same tokens in another namespace are other blocks; only those of the claim's own count as seen."""
+    watched = scene.claim("doc")
+    scene.feed.put(removed(TOKENS, 0, 1))
+    foreign = msgspec.structs.replace(stored(TOKENS), block_hashes=("l.0", "l.1"), namespaces=("lora", "lora"))
+    scene.feed.put(foreign)
+    assert scene.ask("again", watched, usage("again", device=4), stored(TOKENS)) == "unexplained"
+    scene.observer.release(watched)
+    assert scene.verdict() == "inconclusive"
+
+
+def test_two_requests_under_way_are_in_doubt(scene: Scene) -> None:
+    """Whose blocks the second one found cannot be told."""
+    watched = scene.claim("doc")
+    first = scene.observer.begin("first", TOKENS, watched=watched)
+    second = scene.observer.begin("second", TOKENS, watched=watched)
+    scene.observer.end(first, usage("first", device=4))
+    scene.observer.end(second, usage("second", device=4))
     scene.observer.release(watched)
     assert scene.verdict() == "inconclusive"
 

@@ -3,7 +3,8 @@
 The publishers name no physical block. The reader numbers the copies itself: the first copy of a content in a tier gets
 a number, which it keeps until that tier removes it. A second store of the same content in the same tier, before a
 removal, may be a second copy or the same one again: it is written without a number, and from then on the content is
-doubtful; whoever relies on it has to leave the trace open, so that it is inconclusive.
+doubtful; whoever relies on it has to leave the trace open, so that it is inconclusive. So is a name that stands for two
+contents, and a content that has two names.
 Source: spec section 6 ("`BlockRemoved` of one copy is not loss while another lives").
 """
 
@@ -16,13 +17,15 @@ from residentkv.trace.events import BlockRemoved, BlockStored
 from residentkv.trace.writer import TraceWriter
 
 Copies = dict[str, int]
+Content = tuple[str | None, str | None, tuple[object, ...]]
+"""Salt, namespace and tokens of a block, apart from those before it."""
 
 
 class BlockLog:
     """What each tier holds, as its publisher tells it, written to a trace as it comes.
 
     `tiers` maps the publisher's words for media to names of tiers; a medium that is not in it is named in lower case.
-    `doubtful` holds every content of which it is unknown how many copies a tier has.
+    `doubtful` holds every name of which it is unknown how many copies a tier has, or what it stands for.
     """
 
     def __init__(self, tiers: dict[str, str] | None = None) -> None:
@@ -30,7 +33,8 @@ class BlockLog:
         self._copies: dict[str, Copies] = {}
         self.doubtful: set[str] = set()
         self._next = 0
-        self._children: dict[tuple[str | None, str | None, tuple[object, ...]], str] = {}
+        self._children: dict[tuple[str | None, Content], str] = {}
+        self._contents: dict[str, Content] = {}
 
     def holds(self, block_hash: str, tier: str) -> bool:
         """Tell whether the tier has a copy by the events so far."""
@@ -46,12 +50,15 @@ class BlockLog:
         return block_hash in source and block_hash in target and source[block_hash] < target[block_hash]
 
     def chain_of(self, token_ids: Iterable[int], block_size: int, cache_salt: str | None) -> tuple[str, ...]:
-        """Return the names of the leading blocks of these tokens that some stored event has told of, in order."""
+        """Return the names of the leading blocks of these tokens that some stored event has told of, in order.
+
+        Only blocks of no namespace but the salt are found: those of an adapter or of a picture are others.
+        """
         tokens = tuple(token_ids)
         parent: str | None = None
         out: list[str] = []
         for start in range(0, len(tokens) - block_size + 1, block_size):
-            found = self._children.get((parent, cache_salt, tokens[start : start + block_size]))
+            found = self._children.get((parent, (cache_salt, None, tokens[start : start + block_size])))
             if found is None:
                 break
             out.append(found)
@@ -78,7 +85,11 @@ class BlockLog:
     def _learn(self, event: StoredBlocks) -> None:
         parent, size = event.parent_hash, event.block_size
         for i, block_hash in enumerate(event.block_hashes):
-            self._children[parent, event.cache_salt, event.token_ids[i * size : (i + 1) * size]] = block_hash
+            namespace = event.namespaces[i] if event.namespaces else None
+            content = (event.cache_salt, namespace, event.token_ids[i * size : (i + 1) * size])
+            named = self._children.setdefault((parent, content), block_hash)
+            if named != block_hash or self._contents.setdefault(block_hash, content) != content:
+                self.doubtful |= {named, block_hash}
             parent = block_hash
 
     def _store(self, tier: str, hashes: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], tuple[int, ...]]]:

@@ -37,13 +37,14 @@ class _Stored(msgspec.Struct, kw_only=False):
     cache_salt: str | None = None
     session_id: str | None = None
     group_idx: int | None = None
+    extra_keys: list[Any] | None = None
 
 
 class _StoredMap(_Stored, tag="BlockStored"):
     pass
 
 
-class _StoredArray(msgspec.Struct, tag="BlockStored", array_like=True):
+class _StoredArray(msgspec.Struct, tag="BlockStored", array_like=True, forbid_unknown_fields=True):
     block_hashes: list[WireHash]
     parent_block_hash: WireHash | None
     token_ids: list[Any]
@@ -58,7 +59,7 @@ class _RemovedMap(msgspec.Struct, tag="BlockRemoved"):
     group_idx: int | None = None
 
 
-class _RemovedArray(msgspec.Struct, tag="BlockRemoved", array_like=True):
+class _RemovedArray(msgspec.Struct, tag="BlockRemoved", array_like=True, forbid_unknown_fields=True):
     block_hashes: list[WireHash]
     medium: str | None = None
 
@@ -88,6 +89,8 @@ class StoredBlocks(msgspec.Struct, frozen=True, kw_only=True):
 
     Hashes are names: an integer as 16 hexadecimal digits, bytes as hexadecimal digits. `token_ids` has `block_size`
     tokens a block. `medium` is the publisher's word for the tier. `session_id` attributes and owns nothing.
+    `namespaces` has for each block what else its hash was made of (adapter, images, salt), as an opaque text, None for
+    nothing.
     """
 
     block_hashes: tuple[str, ...]
@@ -99,6 +102,7 @@ class StoredBlocks(msgspec.Struct, frozen=True, kw_only=True):
     cache_salt: str | None = None
     session_id: str | None = None
     group: int | None = None
+    namespaces: tuple[str | None, ...] = ()
 
 
 class RemovedBlocks(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,6 +181,19 @@ def _event_of(raw: bytes) -> KvEvent:
         cache_salt=extra.cache_salt if extra else None,
         session_id=extra.session_id if extra else None,
         group=extra.group_idx if extra else None,
+        namespaces=_namespaces_of(event, extra.extra_keys if extra else None),
+    )
+
+
+def _namespaces_of(event: _StoredMap | _StoredArray, keys: list[Any] | None) -> tuple[str | None, ...]:
+    """Return the namespace of each block; the salt that has a field of its own is not in it."""
+    if keys is not None and len(keys) != len(event.block_hashes):
+        raise ValueError(f"{len(event.block_hashes)} blocks carry {len(keys)} extra keys")
+    lora = event.lora_id if not isinstance(event, _StoredMap) or event.lora_name is None else event.lora_name
+    of_all = None if lora is None else f"lora={lora!r}"
+    return tuple(
+        of_all if not key else f"{of_all} {msgspec.msgpack.encode(key).hex()}"
+        for key in (keys if keys is not None else [None] * len(event.block_hashes))
     )
 
 
@@ -204,12 +221,23 @@ class SequenceWatch:
     """Follows the numbers of one publisher; pure.
 
     A number that was seen before is repeated when the bytes are the same, and the sign of a new incarnation when they
-    are not. Limit: a publisher that restarts and next sends exactly the number that was expected is not noticed here.
+    are not. Limit: a publisher that restarts and next sends exactly the number that was expected is noticed only when
+    it is asked for numbers that were seen (`KvEventFeed.catch_up`).
     """
 
     def __init__(self) -> None:
         self.expected = 0
         self._digests: OrderedDict[int, bytes] = OrderedDict()
+        self._is_lost = False
+
+    @property
+    def oldest(self) -> int:
+        """The first number whose bytes are still known, or the next one when there is none."""
+        return next(iter(self._digests), self.expected)
+
+    def lose(self) -> None:
+        """Say that something may be missing before whatever comes next, which then is a gap."""
+        self._is_lost = True
 
     def note(self, seq: int, payload: bytes, *, source: str = "") -> Arrival:
         """Enter a batch as it came.
@@ -221,8 +249,9 @@ class SequenceWatch:
         digest = hashlib.blake2b(payload, digest_size=16).digest()
         if seq >= self.expected:
             missing = (self.expected, seq) if seq > self.expected else None
+            order = Order.GAP if missing or self._is_lost else Order.NEXT
             self._enter(seq, digest)
-            return Arrival(order=Order.GAP if missing else Order.NEXT, batch=batch, missing=missing)
+            return Arrival(order=order, batch=batch, missing=missing)
         if self._digests.get(seq) == digest:
             return Arrival(order=Order.REPEATED, batch=batch)
         self._digests.clear()
@@ -231,6 +260,7 @@ class SequenceWatch:
 
     def _enter(self, seq: int, digest: bytes) -> None:
         self.expected = seq + 1
+        self._is_lost = False
         self._digests[seq] = digest
         while len(self._digests) > MAX_REMEMBERED:
             self._digests.popitem(last=False)
@@ -257,32 +287,41 @@ class KvEventFeed:
     def read(self, wait_s: float) -> list[Arrival]:
         """Return what has come, in order; wait for the first at most `wait_s`.
 
-        A gap is filled from the replay socket when there is one; what it no longer has stays a gap.
+        A gap is filled from the replay socket when there is one; what it no longer has stays a gap. What it says is
+        believed only together with the last batch that was seen before, so that another incarnation is a restart.
 
         Raises:
-            InputError: something came that is no batch of KV events.
+            InputError: something came that is no batch of KV events; what came with it is lost, so that the next
+                batch is a gap.
         """
         out: list[Arrival] = []
         wait_ms = max(0, int(wait_s * 1000))
-        while self._socket.poll(0 if out else wait_ms):
-            seq, payload = _frames(self._socket.recv_multipart(), self._endpoint)
-            if seq > self._watch.expected:
-                out.extend(a for a in self._replay(self._watch.expected, seq) if a.order is not Order.REPEATED)
-            arrival = self._watch.note(seq, payload, source=self._endpoint)
-            if arrival.order is not Order.REPEATED:
-                out.append(arrival)
-        return out
+        try:
+            while self._socket.poll(0 if out else wait_ms):
+                seq, payload = _frames(self._socket.recv_multipart(), self._endpoint)
+                if seq > self._watch.expected:
+                    out.extend(self._replay(max(0, self._watch.expected - 1), seq))
+                out.append(self._watch.note(seq, payload, source=self._endpoint))
+        except InputError:
+            self._watch.lose()
+            raise
+        return [a for a in out if a.order is not Order.REPEATED]
 
     def catch_up(self, wait_s: float = 5.0) -> list[Arrival]:
-        """Ask the replay socket for everything from the next expected number on, also without having seen a gap.
+        """Ask the replay socket for everything, also without having seen a gap, and compare it with what was seen.
 
         Raises:
             InputError: something came that is no batch of KV events.
-            NoInputError: there is no replay socket, or it does not answer.
+            NoInputError: there is no replay socket, it does not answer, or it has nothing of what was seen. After an
+                error the next batch is a gap.
         """
         if self._replay_endpoint is None:
             raise NoInputError(f"{self._endpoint}: the publisher has no replay socket; name replay_endpoint")
-        found = self._replay(self._watch.expected, None, wait_s=wait_s)
+        try:
+            found = list(self._replay(self._watch.oldest, None, wait_s=wait_s))
+        except (InputError, NoInputError):
+            self._watch.lose()
+            raise
         return [a for a in found if a.order is not Order.REPEATED]
 
     def close(self) -> None:
@@ -291,8 +330,11 @@ class KvEventFeed:
         self._context.term()
 
     def _replay(self, start: int, end: int | None, wait_s: float = 5.0) -> Iterable[Arrival]:
+        """Note what the replay socket has from `start` on; without the last one seen, what follows it is a gap."""
         if self._replay_endpoint is None:
             return []
+        last = self._watch.expected - 1
+        is_joined = last < 0
         socket = self._context.socket(self._zmq.DEALER)
         out: list[Arrival] = []
         try:
@@ -302,9 +344,17 @@ class KvEventFeed:
             while socket.poll(int(wait_s * 1000)):
                 frames = socket.recv_multipart()[1:]
                 if frames[-2:-1] == [END_OF_REPLAY]:
+                    if end is None and not is_joined and all(a.order is not Order.RESTART for a in out):
+                        raise NoInputError(
+                            f"{self._replay_endpoint}: no batch {last}, which was seen; the publisher started anew, or "
+                            "keeps too few for a replay"
+                        )
                     return out
                 seq, payload = _frames(frames, self._replay_endpoint)
                 if end is None or seq < end:
+                    if seq > last and not is_joined:
+                        self._watch.lose()
+                    is_joined = is_joined or seq >= last
                     out.append(self._watch.note(seq, payload, source=self._replay_endpoint))
         finally:
             socket.close(linger=0)
@@ -317,7 +367,10 @@ def _frames(frames: list[bytes], source: str) -> tuple[int, bytes]:
     """Return number and payload of a message, which has a topic before them or not."""
     if len(frames) not in (2, 3) or len(frames[-2]) != SEQ_BYTES:
         raise InputError(f"found {len(frames)} frames, expected topic, number and payload", path=source)
-    return int.from_bytes(frames[-2], "big"), frames[-1]
+    seq = int.from_bytes(frames[-2], "big", signed=True)
+    if seq < 0:
+        raise InputError(f"found the number {seq}, expected one from 0", path=source)
+    return seq, frames[-1]
 
 
 def _import_zmq() -> Any:

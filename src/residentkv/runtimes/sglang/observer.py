@@ -93,6 +93,7 @@ class Observer:
         self._page_tokens = page_tokens
         self._patience_s = patience_s
         self._watched: dict[tuple[str, str], Watched] = {}
+        self._under_way: set[str] = set()
 
     def accept(
         self,
@@ -174,6 +175,9 @@ class Observer:
             raise UsageError(f"request {request_id} is not about the tokens and salt of {watched.claim.claim_id}")
         if not first:
             self._begun(request_id, len(token_ids), watched.claim if watched else None)
+        if self._under_way:
+            self.doubts.append(f"request {request_id} began while another one was under way")
+        self._under_way.add(request_id)
         self.watch(0.0)
         chain = self.blocks.chain_of(token_ids[:-1], self._page_tokens, cache_salt)
         return Pending(
@@ -188,6 +192,7 @@ class Observer:
     def end(self, pending: Pending, usage: Usage) -> Reading:
         """Record how an answered request was served, by its answer and the events until its own blocks are stored."""
         self._wait_for_blocks(pending)
+        self._under_way.discard(pending.request_id)
         told = usage.cached_tokens // self._page_tokens
         seen = max(pending.any_blocks, self._from_storage(pending, told, usage))
         reading = Reading(seen_blocks=seen, told_blocks=told, word=word_of(told, seen))
@@ -200,6 +205,7 @@ class Observer:
     def fail(self, pending: Pending) -> None:
         """Record a request that was answered with an error."""
         self.watch(0.5)
+        self._under_way.discard(pending.request_id)
         self._ended(pending.request_id, "error", 0)
 
     def release(self, watched: Watched) -> None:
