@@ -43,7 +43,8 @@ def message(worker_id: int, event_id: int, data: Any, *, publisher: int = 7, seq
 class SmallDynamo:
     """Frontend, listener and workers in one.
 
-    `says` overrides the worker that answers name; `elsewhere` serves requests of a named worker at another one.
+    `says` overrides the worker that answers name, `counts` the cached tokens that they tell; `elsewhere` serves
+    requests of a named worker at another one.
     """
 
     def __init__(self, workers: Sequence[int] = (11, 22)) -> None:
@@ -53,6 +54,7 @@ class SmallDynamo:
         self.busy: set[int] = set()
         self.muted = False
         self.says: int | None = None
+        self.counts: int | None = None
         self.elsewhere: int | None = None
         self._messages: list[list[bytes]] = []
 
@@ -87,7 +89,7 @@ class SmallDynamo:
             worker_id=self.says if self.says is not None else target,
             prompt_tokens=len(tokens),
             output_tokens=max_tokens,
-            cached_tokens=cached * BLOCK_TOKENS,
+            cached_tokens=cached * BLOCK_TOKENS if self.counts is None else self.counts,
             finish_reason="length",
         )
 

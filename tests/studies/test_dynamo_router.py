@@ -10,7 +10,7 @@ import pytest
 from residentkv.audit.api import audit_file
 from residentkv.audit.model import AuditReport
 from residentkv.claims.model import CacheIdentity
-from residentkv.errors import InputError
+from residentkv.errors import InputError, UsageError
 from residentkv.runtimes.claimlog import ClaimLog
 from residentkv.runtimes.dynamo import router as routing
 from residentkv.runtimes.dynamo.kvevents import BlockIndex, Continuity, decode_message
@@ -28,6 +28,11 @@ IDENTITY = CacheIdentity(
     block_size_tokens=16,
 )
 PREFIX = list(range(1000, 1064))
+
+
+def stored_block(block: int) -> dict[str, Any]:
+    blocks = [{"block_hash": block, "tokens_hash": block, "mm_extra_info": None}]
+    return {"stored": {"parent_hash": None, "start_position": None, "blocks": blocks}}
 
 
 def tail(n: int) -> list[int]:
@@ -180,6 +185,26 @@ def test_a_gap_in_the_events_leaves_the_trace_inconclusive(bench: Bench, dynamo:
     assert served.outcome is None
     assert bench.router.state("o", "c") == "materialized"
     assert bench.audit().verdict.value == "inconclusive"
+
+
+def test_a_tail_that_a_worker_has_already_is_refused(bench: Bench) -> None:
+    """It would show nobody who computes it: a worker that holds it stores nothing, wherever the request goes."""
+    bench.bind()
+    assert bench.router.serve("o", "c", tail(1)).outcome == "served_by_binding"
+    for again in (0, 1):
+        with pytest.raises(UsageError, match="holds already"):
+            bench.router.serve("o", "c", tail(again))
+    bench.router.release("o", "c")
+    assert bench.audit().verdict.value == "conforming"
+
+
+def test_the_first_event_again_with_other_blocks_is_a_restart() -> None:
+    """A worker that published one event and started anew begins with the same number; what it held is gone."""
+    index = BlockIndex()
+    first, other = message(11, 1, stored_block(1)), message(11, 1, stored_block(2))
+    events = [decode_message(frames).events[0] for frames in (first, first, other)]
+    assert [index.apply(e)[0] for e in events] == [Continuity.NEXT, Continuity.REPEATED, Continuity.RESTART]
+    assert not index.holdings[11, 0].holds(1) and index.holdings[11, 0].holds(2)
 
 
 def test_a_claim_larger_than_a_worker_is_turned_down(bench: Bench) -> None:

@@ -38,6 +38,9 @@ class EventSink(Protocol):
     def close(self, reason: str = ...) -> None:
         """End in order."""
 
+    def abandon(self) -> None:
+        """End without saying so, so that an audit comes to no conclusion."""
+
 
 class ClaimLog:
     """Steps of claims and the events that tell them, so that neither is taken without the other.
@@ -67,6 +70,10 @@ class ClaimLog:
     def close(self, reason: str) -> None:
         """End the trace in order."""
         self._sink.close(reason)
+
+    def abandon(self) -> None:
+        """Leave the trace open, because something about its claims is in doubt."""
+        self._sink.abandon()
 
     def emit(self, kind: type[Event], **fields: Any) -> None:
         """Write an event that is about no claim."""

@@ -170,10 +170,15 @@ class Holding(msgspec.Struct, kw_only=True):
 
     worker_id: int
     epoch: int = 0
-    last_event_id: int = FIRST_EVENT_ID - 1
+    last: KvEvent | None = None
     whole: bool = True
     tiers: dict[str, set[int]] = msgspec.field(default_factory=dict)
     children: dict[tuple[int, int], int] = msgspec.field(default_factory=dict)
+
+    @property
+    def last_event_id(self) -> int:
+        """The number of the last event, or the one before the first."""
+        return FIRST_EVENT_ID - 1 if self.last is None else self.last.event_id
 
     def holds(self, block: int, tier: str | None = None) -> bool:
         """Tell whether a block is there, in one tier or in any."""
@@ -205,8 +210,10 @@ class BlockIndex:
     def apply(self, event: KvEvent) -> tuple[Continuity, tuple[Change, ...]]:
         """Take one event; a repeated one changes nothing.
 
-        An event id below the last one is a restart: what the worker held before is gone, and a new epoch begins. A jump
-        is a gap: the event is taken, and the holding is no longer whole. Who listens late sees a gap at once.
+        An event id below the last one, or the last one with another event, is a restart: what the worker held before is
+        gone, and a new epoch begins. A jump is a gap: the event is taken, and the holding is no longer whole. Who
+        listens late sees a gap at once. Limit: a worker that restarts under its old id and is next heard with exactly
+        the number that was expected is not noticed; Dynamo gives a worker that restarts another id.
         """
         key = (event.worker_id, event.dp_rank)
         holding = self.holdings.get(key)
@@ -215,7 +222,7 @@ class BlockIndex:
         expected = holding.last_event_id + 1
         changes: list[Change] = []
         continuity = Continuity.NEXT
-        if event.event_id == holding.last_event_id:
+        if event == holding.last:
             return Continuity.REPEATED, ()
         if event.event_id < expected:
             continuity = Continuity.RESTART
@@ -226,7 +233,7 @@ class BlockIndex:
         elif event.event_id > expected:
             continuity = Continuity.GAP
             holding.whole = False
-        holding.last_event_id = event.event_id
+        holding.last = event
         changes.extend(self._take(holding, event))
         return continuity, tuple(changes)
 
@@ -249,18 +256,19 @@ class BlockIndex:
         """Say that events of a worker are missing, so that nothing may be concluded about it any more."""
         self.holdings.setdefault((worker_id, dp_rank), Holding(worker_id=worker_id)).whole = False
 
-    def find(self, worker_id: int, local: Sequence[int]) -> list[int]:
-        """Return the sequence hashes of the leading blocks of a prompt that a worker holds on its device.
+    def find(self, worker_id: int, local: Sequence[int], tier: str | None = DEVICE) -> list[int]:
+        """Return the sequence hashes of the leading blocks of a prompt that a worker holds in a tier.
 
         Args:
             local: the hash of each block's own tokens, in order.
+            tier: null for any.
         """
         holding = self.holdings.get((worker_id, 0))
         found: list[int] = []
         parent = ROOT
         for tokens_hash in local:
             block = holding.children.get((parent, tokens_hash)) if holding is not None else None
-            if holding is None or block is None or not holding.holds(block, DEVICE):
+            if holding is None or block is None or not holding.holds(block, tier):
                 break
             found.append(block)
             parent = block

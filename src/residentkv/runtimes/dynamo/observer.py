@@ -1,6 +1,7 @@
 """Claims that are only watched: they are joined to the events of workers and to the cached tokens of answers.
 
-Nothing is steered, so nothing is promised but that hits and misses can be told by claim (mode `best_effort`).
+Nothing is steered, so nothing is promised but that hits and misses can be told by claim (mode `best_effort`). Where an
+event is missing, or an answer tells more cached tokens than the worker's events showed blocks, nothing is said.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from residentkv.errors import UsageError
 from residentkv.runtimes.claimlog import ClaimLog
 from residentkv.runtimes.dynamo.client import Frontend, Response
 from residentkv.runtimes.dynamo.fleet import BLOCK_TOKENS
-from residentkv.runtimes.dynamo.kvevents import DEVICE, BlockIndex, Change
+from residentkv.runtimes.dynamo.kvevents import DEVICE, BlockIndex, Change, Continuity
 from residentkv.runtimes.dynamo.listener import Listener
 from residentkv.runtimes.dynamo.router import HashBlocks
 from residentkv.trace.events import BlockRemoved, BlockStored, ClaimReused, RequestRecomputed
@@ -25,7 +26,10 @@ PATIENCE_S = 5.0
 
 
 class Observer:
-    """One claim after another, watched through one frontend."""
+    """One claim after another, watched through one frontend.
+
+    `doubts` are what keeps the trace from a conclusion: `close` then leaves it open.
+    """
 
     def __init__(
         self,
@@ -38,6 +42,7 @@ class Observer:
     ) -> None:
         self.log = log
         self.index = BlockIndex()
+        self.doubts: list[str] = []
         self._frontend = frontend
         self._listener = listener
         self._identity = identity.digest()
@@ -49,7 +54,7 @@ class Observer:
         """Name a prefix of whole blocks, send it once, and see where its blocks came to lie.
 
         Raises:
-            UsageError: the claim asks for more than an observer can give.
+            UsageError: the claim asks for more than an observer can give, or one of its name is watched already.
         """
         log, local = self.log, self._hash(tokens)
         claim = bind_claim(
@@ -63,6 +68,8 @@ class Observer:
             raise UsageError(
                 f"mode: found {claim.mode.value}; an observer names best_effort claims and accepts no other"
             )
+        if claim.claim_id in self._watched:
+            raise UsageError(f"claim_id: found {claim.claim_id!r} again; an observer watches a name once")
         request_id = self._begin(claim.owner_scope, claim.claim_id, len(tokens) + len(tail))
         record = log.ledger.submit(claim)
         log.accept(record, request_id, None, now_ns=time.monotonic_ns())
@@ -80,14 +87,24 @@ class Observer:
         return answer
 
     def request(self, claim_id: str, tail: Sequence[int]) -> tuple[Response, int | None]:
-        """Send the claim's tokens again; tell whether they were reused, and return who computed them."""
+        """Send the claim's tokens again; tell whether they were reused, and return who computed them.
+
+        Nothing is said when the events of nobody, of several workers or with a gap show who that was, or when they do
+        not show what the answer says was cached.
+        """
         record, tokens, local = self._watched[claim_id]
         claim = record.claim
         request_id = self._begin(claim.owner_scope, claim_id, len(tokens) + len(tail))
+        self._take(0.0)
+        seen = {worker_id: len(self.index.find(worker_id, local, None)) for worker_id, _ in self.index.holdings}
         answer = self._frontend.complete([*tokens, *tail])
         holder = self._find_holder([*tokens, *tail])
         cached = min((answer.cached_tokens or 0) // BLOCK_TOKENS, len(local))
-        if answer.served and holder is not None:
+        if answer.served and holder is not None and self.index.holdings[holder, 0].whole:
+            if cached > seen.get(holder, 0):
+                self.doubts.append(f"{request_id}: {cached} blocks told as cached, {seen.get(holder, 0)} seen there")
+                self._end(request_id, answer)
+                return answer, None
             if cached:
                 self.log.emit_claim(
                     ClaimReused, record, request_id, tier=place(DEVICE, holder), reused_pos=((0, cached),)
@@ -118,9 +135,12 @@ class Observer:
         self.log.release(record, record.claim.owner_scope, "owner")
 
     def close(self) -> None:
-        """End the trace."""
+        """End the trace; with doubts it stays open, and so is inconclusive."""
         self._take(0.0)
-        self.log.close("shutdown")
+        if self.doubts:
+            self.log.abandon()
+        else:
+            self.log.close("shutdown")
 
     def _find_holder(self, tokens: Sequence[int]) -> int | None:
         """Wait until the events of exactly one worker show these tokens; None when none or several do."""
@@ -134,7 +154,10 @@ class Observer:
     def _take(self, wait_s: float) -> None:
         for batch in self._listener.read(wait_s):
             for event in batch.events:
-                self._tell(self.index.apply(event)[1])
+                continuity, changes = self.index.apply(event)
+                if continuity in (Continuity.GAP, Continuity.RESTART):
+                    self.doubts.append(f"worker {event.worker_id}: {continuity.value} at event {event.event_id}")
+                self._tell(changes)
 
     def _tell(self, changes: Sequence[Change]) -> None:
         for change in changes:

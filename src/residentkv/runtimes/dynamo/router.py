@@ -124,7 +124,12 @@ class ClaimRouter:
         self._arbiter = Arbiter(log.ledger, usable_blocks=worker_blocks, policy=policy)
 
     def bind(self, wire: dict[str, Any], tokens: Sequence[int], tail: Sequence[int]) -> ClaimDecision:
-        """Answer a claim on a prefix of whole blocks, let Dynamo place it, and bind it to who holds it afterwards."""
+        """Answer a claim on a prefix of whole blocks, let Dynamo place it, and bind it to who holds it afterwards.
+
+        Raises:
+            UsageError: the tail is shorter than a block, or not fresh.
+        """
+        self._check_tail(tokens, tail)
         log, local = self.log, self._hash(tokens)
         claim = bind_claim(
             decode_claim_request(wire),
@@ -167,9 +172,11 @@ class ClaimRouter:
 
         Raises:
             ClaimOver: the claim is not open (any more); the owner has to claim again.
+            UsageError: the tail is shorter than a block, or not fresh.
         """
         self.poll()
         kept = self._find(owner_scope, claim_id)
+        self._check_tail(kept.tokens, tail)
         request_id = self._begin(kept.record.claim.key, len(kept.tokens) + len(tail))
         answer = self._send(kept, tail, more)
         fence = self.fence()
@@ -325,11 +332,15 @@ class ClaimRouter:
         """Return the workers whose events show this very request, to its fresh tail."""
         return tuple(self.index.holders(self._hash([*kept.tokens, *tail])))
 
-    def _send(self, kept: Kept, tail: Sequence[int], more: dict[str, Any]) -> Response:
+    def _check_tail(self, tokens: Sequence[int], tail: Sequence[int]) -> None:
+        """Refuse a tail that would not show who computes it: a worker that has it already stores nothing for it."""
+        expected = f"expected at least one block of {BLOCK_TOKENS} fresh ones"
         if len(tail) < BLOCK_TOKENS:
-            raise UsageError(
-                f"tail: found {len(tail)} tokens, expected at least one block of {BLOCK_TOKENS} fresh ones"
-            )
+            raise UsageError(f"tail: found {len(tail)} tokens, {expected}")
+        if self.index.holders(self._hash([*tokens, *tail])):
+            raise UsageError(f"tail: found tokens that a worker holds already, {expected}")
+
+    def _send(self, kept: Kept, tail: Sequence[int], more: dict[str, Any]) -> Response:
         claim = kept.record.claim
         if self._knob is Knob.SESSION:
             more = {"session": f"{claim.owner_scope}/{claim.claim_id}", **more}

@@ -1,0 +1,95 @@
+"""The observer beside Dynamo: when it says nothing, because events or answers do not let it tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from residentkv.audit.api import audit_file
+from residentkv.audit.evidence import evidence_of
+from residentkv.errors import UsageError
+from residentkv.runtimes.claimlog import ClaimLog
+from residentkv.runtimes.dynamo import observer as observing
+from residentkv.runtimes.dynamo.observer import Observer
+from residentkv.trace.writer import TraceWriter
+from tests.studies.small_dynamo import SmallDynamo, hash_blocks
+from tests.studies.test_dynamo_router import IDENTITY, PREFIX, tail
+
+WIRE = {"claim_id": "c", "owner_scope": "o", "mode": "best_effort", "predicate": "whole_object"}
+
+
+class Scene:
+    """An observer beside a small Dynamo; the claim is watched from the beginning."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path, self.dynamo = folder / "trace.jsonl", SmallDynamo()
+        log = ClaimLog(TraceWriter(self.path, source="observer", run_id="run"))
+        log.open(
+            runtime="dynamo",
+            version="1.6.1",
+            primitive="event_plane",
+            adapter="residentkv_observer",
+            depth="observe",
+            stands_in=("all",),
+        )
+        small = cast(Any, self.dynamo)
+        self.observer = Observer(log, small, small, identity=IDENTITY, hash_blocks=hash_blocks)
+        self.observer.watch(WIRE, PREFIX, tail(0))
+
+    def ask(self, n: int) -> int | None:
+        """Return the worker that the observer found."""
+        return self.observer.request("c", tail(n))[1]
+
+    def verdict(self) -> str:
+        self.observer.release("c")
+        self.observer.close()
+        return audit_file(self.path).verdict.value
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    monkeypatch.setattr(observing, "PATIENCE_S", 0.05)
+    return Scene(tmp_path)
+
+
+def test_a_warm_and_an_evicted_prefix_are_told_apart(scene: Scene) -> None:
+    """Events and answers agree: a reuse, and a computation after the removal was told."""
+    assert scene.ask(1) == 11
+    scene.dynamo.evict(11, scene.observer.index.find(11, hash_blocks(PREFIX))[-1:])
+    assert scene.ask(2) == 11
+    assert scene.verdict() == "conforming"
+    shown = {i.obligation for i in evidence_of(audit_file(scene.path)) if i.polarity == "supports"}
+    assert {"claim_identity", "cache_identity", "object_identity", "joinability"} <= shown
+    assert '"active_request_recomputed"' in scene.path.read_text()
+
+
+@pytest.mark.parametrize("what", ["gap", "restart"])
+def test_missed_events_leave_the_trace_inconclusive(scene: Scene, what: str) -> None:
+    """What the worker holds is not known any more, whatever the answer counts."""
+    if what == "gap":
+        scene.dynamo.muted = True
+        scene.dynamo.complete(list(range(64)), worker_id=11)
+        scene.dynamo.muted = False
+    else:
+        scene.dynamo.restart(11)
+    scene.ask(1)
+    assert scene.verdict() == "inconclusive"
+    assert not evidence_of(audit_file(scene.path))
+
+
+def test_more_cached_tokens_than_blocks_were_seen_is_inconclusive(scene: Scene) -> None:
+    """The events say that a block went; an answer that counts it as cached is not believed."""
+    scene.dynamo.evict(11, scene.observer.index.find(11, hash_blocks(PREFIX))[-1:])
+    scene.dynamo.counts = len(PREFIX)
+    assert scene.ask(1) is None
+    assert '"resident_claim_reused"' not in scene.path.read_text()
+    assert scene.verdict() == "inconclusive"
+
+
+def test_a_name_is_watched_once(scene: Scene) -> None:
+    """Another owner under the same name would take the place of the first one."""
+    with pytest.raises(UsageError, match="watches a name once"):
+        scene.observer.watch({**WIRE, "owner_scope": "other"}, PREFIX, tail(9))
+    assert scene.verdict() == "conforming"
