@@ -115,6 +115,8 @@ def test_ids_tell_gaps_repetition_and_restarts_for_each_rank():
     assert orders(created(0, attention_dp_rank=1)) == [(Order.NEXT, None)], "each rank counts for itself"
     assert orders(stored(0, None, {11: (9,)})) == [(Order.RESTART, None)], "an id again, with another event"
     assert orders(removed(3, 11)) == [(Order.GAP, (1, 3))]
+    watch = EventWatch()
+    assert orders(created(0), FIRST, created(0)) == [(Order.NEXT, None), (Order.NEXT, None), (Order.RESTART, None)]
     late = EventWatch()
     assert late.note(decode_event(removed(7, 1))).missing == (0, 7), "who joins late has missed what was before"
 

@@ -47,9 +47,9 @@ class EventWatch:
     """Follows the ids of each rank; pure.
 
     The engine counts from 0, without gaps, and discards the oldest events when its buffer is full. An id that was seen
-    before is repeated when the event is the same, and the sign of a new incarnation when it is not. Limit: an engine
-    that restarts and next tells exactly the id that was expected is noticed only by its first event, which creates the
-    pool.
+    before is repeated when the event is the same, and the sign of a new incarnation when it is not, or when it creates
+    a pool, since a new incarnation creates the same pool. Limit: an engine that restarts and is next heard with exactly
+    the id that was expected is not noticed.
     """
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class EventWatch:
         digests = self._digests.setdefault(event.rank, OrderedDict())
         digest = hashlib.blake2b(msgspec.msgpack.encode(event), digest_size=16).digest()
         is_again = event.event_id < expected
-        if is_again and digests.get(event.event_id) == digest:
+        if is_again and digests.get(event.event_id) == digest and not isinstance(event.data, PoolCreated):
             return Arrival(order=Order.REPEATED, event=event)
         first = 0 if is_again else expected
         missing = (first, event.event_id) if event.event_id > first else None
