@@ -12,6 +12,8 @@ from residentkv.audit.confirm import items_of
 from residentkv.cli.check import check_rows
 from residentkv.cli.gen import RECORDED_TRACES
 from residentkv.lowering.checking import Selection
+from residentkv.lowering.exhibits import row_anchors
+from residentkv.lowering.format import PackageAnchor
 from residentkv.lowering.matrix import Matrix
 from residentkv.lowering.relation import Verdict
 from residentkv.report.published import PUBLISHED, explain
@@ -99,6 +101,27 @@ def test_drift_is_a_row_of_a_table_with_the_rows_to_study_again(site: Site, tmp_
     assert cells["rows to study again"] == "3 of 3"
     assert cells["anchors"] == "`evict`, `accept`"
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", cells["on"])
+
+
+DRIFT = re.compile(r"^\| (\w+) [^|]+ \| (\S+)==\S+ \|[^|]+" + r"\| (\d+) " * 4 + r"\| (\d+) of (\d+) \| (.*) \|$", re.M)
+
+
+def test_the_table_of_drift_fits_the_descriptors_as_they_are() -> None:
+    """All anchors of the package are counted, what changed or is gone is named, and what leans on it is told."""
+    library = {d.runtime: d for d in load_library()}
+    found = DRIFT.findall((DOCS / "studies.md").read_text())
+    assert {row[0] for row in found} >= {"vllm", "sglang", "dynamo", "kvcr", "lmcache", "mooncake"}
+    for runtime, package, *counts, names in found:
+        verified, moved, changed, absent, again, rows = map(int, counts)
+        descriptor = library[runtime]
+        own = {descriptor.package, *descriptor.distributions}
+        about = own if package in own else {package}
+        anchors = [n for n, a in descriptor.anchors.items() if isinstance(a, PackageAnchor) and a.package in about]
+        named = set(re.findall(r"`([^`]+)`", names))
+        assert verified + moved + changed + absent == len(anchors), (runtime, package)
+        assert named <= set(anchors) and len(named) == changed + absent, (runtime, package)
+        leaning = [row for row in descriptor.rows() if named & set(row_anchors(row))]
+        assert (again, rows) == (len(leaning), len(list(descriptor.rows()))), (runtime, package)
 
 
 def test_the_table_of_drift_needs_a_version(site: Site, capsys) -> None:
