@@ -68,7 +68,10 @@ def test_a_verdict_other_than_expected_is_told(
     """A trace that conforms where a violation was to be shown fails the case."""
     madeup.expected = "violating"
     assert main(["study", "madeup", "--case", "reuse", "--out", str(tmp_path)]) == 10
-    assert "says violating; found conforming" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "says violating; found conforming" in said
+    assert "NOT SHOWN reuse: a block was evicted" in said
+    assert "a block was evicted" not in (tmp_path / "losses.md").read_text(), "who was told is not known either"
 
 
 def test_a_case_without_checks_does_not_pass(

@@ -16,7 +16,7 @@ from residentkv.audit.model import AuditReport
 from residentkv.errors import EXIT_PASS, EXIT_VIOLATED
 from residentkv.files import replace_file
 from residentkv.report.plain import escape_controls
-from residentkv.runtimes.study import CaseRun, Check, choose_cases, find_study
+from residentkv.runtimes.study import CaseRun, Check, Loss, choose_cases, find_study
 
 
 class StudyResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +29,11 @@ class StudyResult(msgspec.Struct, frozen=True, kw_only=True):
     def passed(self) -> bool:
         """Whether all that the case expects was found; a case without any check shows nothing and does not pass."""
         return bool(self.checks) and all(c.passed for c in self.checks)
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """The losses that were made to happen: none when something that the case expects was not found."""
+        return self.run.losses if self.passed else ()
 
 
 @click.command()
@@ -97,7 +102,7 @@ def render_losses(results: Sequence[StudyResult]) -> str:
     """Return the losses that were made to happen as a Markdown table: who told them, and who noticed."""
     lines = ["| loss | the runtime | noticed by | how |", "|---|---|---|---|"]
     for result in results:
-        for loss in result.run.losses:
+        for loss in result.losses:
             lines.append(f"| {loss.name} | {loss.told} | {loss.caught} | {loss.by} |")
     return "\n".join(lines) + "\n"
 
@@ -108,16 +113,18 @@ def print_results(results: Sequence[StudyResult]) -> None:
     for name in ("case", "checks", "traces", "losses made", "told"):
         table.add_column(name, justify="left" if name == "case" else "right")
     for r in results:
-        told = sum(loss.told == "told" for loss in r.run.losses)
+        told = sum(loss.told == "told" for loss in r.losses)
         good = sum(c.passed for c in r.checks)
-        table.add_row(r.run.case, f"{good}/{len(r.checks)}", str(len(r.run.traces)), str(len(r.run.losses)), str(told))
+        table.add_row(r.run.case, f"{good}/{len(r.checks)}", str(len(r.run.traces)), str(len(r.losses)), str(told))
     Console(markup=False, highlight=False, emoji=False).print(table)
     for r in results:
-        for loss in r.run.losses:
+        for loss in r.losses:
             click.echo(escape_controls(f"{loss.told:7} {loss.name}; noticed by {loss.caught}: {loss.by}"))
     for r in results:
         for check in r.checks:
             if not check.passed:
                 click.echo(escape_controls(f"NOT AS EXPECTED {r.run.case}: {check.name}; found {check.found}"))
+        for loss in () if r.passed else r.run.losses:
+            click.echo(escape_controls(f"NOT SHOWN {r.run.case}: {loss.name}"))
         if not r.checks:
             click.echo(f"NOT AS EXPECTED {r.run.case}: nothing was checked")

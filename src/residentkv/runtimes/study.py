@@ -43,7 +43,8 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 class Loss(msgspec.Struct, frozen=True, kw_only=True):
     """One way to lose a claim's KV, made to happen in this run.
 
-    `by` says what told it, or how it was caught; both fields are computed from the run.
+    `by` says what told it, or how it was caught. `told` and `caught` come from the run, or are what the checks of the
+    case hold it to; a case with a check that failed has shown no loss.
     """
 
     name: str
