@@ -19,7 +19,7 @@ from tests.descriptors.test_vllm_0_32 import Nothing
 from tests.descriptors.vllm_matrix import assume_states, judge
 
 FOLDER = Path(residentkv.__file__).parent / "descriptors"
-RUNTIMES = ("tensorrt_llm", "lmcache", "mooncake", "llm_d")
+RUNTIMES = ("tensorrt_llm", "lmcache", "mooncake", "llm_d", "dynamo_router")
 
 
 @pytest.fixture(params=RUNTIMES)
