@@ -78,6 +78,7 @@ class Door:
         self._checks = checks
         self._before: dict[str, Standing] = {}
         self._inside: dict[str, RequestTrack] = {}
+        self._storing: dict[str, RequestTrack] = {}
         self._arrivals = 0
 
     # --- who is where ---
@@ -88,9 +89,15 @@ class Door:
         self._before[r.request_id] = Standing(r=r, rank=(*rank, self._arrivals))
 
     def leave(self, request_id: str) -> None:
-        """The request is over."""
+        """The request is over; what it computed may still be on its way to the second tier."""
         self._before.pop(request_id, None)
-        self._inside.pop(request_id, None)
+        r = self._inside.pop(request_id, None)
+        if r is not None:
+            self._storing[request_id] = r
+
+    def forget(self, request_id: str) -> None:
+        """Nothing of the request is under way any more."""
+        self._storing.pop(request_id, None)
 
     def holds(self, request_id: str) -> bool:
         """Tell whether the request stands before the door."""
@@ -205,12 +212,15 @@ class Door:
         if not self._checks:
             self._tell_admitted(s, s.r.total_blocks - len(self._hits(s.r)), self.active_blocks())
             return Action.ADMIT
+        overdue = s.deferred_until_ns is not None and self.book.log.now_ns() >= s.deferred_until_ns
+        behind = behind and not overdue
         if not self.book.ledger.protected_blocks:
-            return Action.WAIT if behind else self._decide_unprotected(s)
+            action = Action.WAIT if behind else self._decide_unprotected(s)
+            return self._turn_away(s, self._ask(s.r)[0]) if overdue and action is Action.WAIT else action
         while True:
-            decision = self._ask(s.r)
-            if decision.action is Action.WAIT or self._offloads_soon(decision):
-                return Action.WAIT
+            decision, busy = self._ask(s.r)
+            if decision.action is Action.WAIT or self._room_is_coming(decision, busy):
+                return self._turn_away(s, decision) if overdue else Action.WAIT
             if decision.action is not Action.ADMIT:
                 return self._turn_away(s, decision)
             if behind:
@@ -235,7 +245,8 @@ class Door:
         self._tell_admitted(s, need, active)
         return Action.ADMIT
 
-    def _ask(self, r: RequestTrack) -> RequestDecision:
+    def _ask(self, r: RequestTrack) -> tuple[RequestDecision, frozenset[Key]]:
+        """Return the arbiter's decision, and the claims that cannot give up their room now."""
         book, primary = self.book, self.primary
         hits = self._hits(r)
         need = self._need(r, hits, r.total_blocks)
@@ -244,8 +255,8 @@ class Door:
         busy: frozenset[Key] = frozenset()
         if book.ledger.protected_blocks + active + need > primary.usable_blocks:
             own = book.holders_of(hits) | (frozenset() if r.claim is None else {r.claim.claim.key})
-            busy = book.holders_of([i for other in self._inside for i in primary.allocated(other)])
-        return book.arbiter.decide_request(
+            busy = self._in_use() | self._stuck()
+        decision = book.arbiter.decide_request(
             need,
             active_blocks=active,
             now_ns=book.log.now_ns(),
@@ -253,20 +264,46 @@ class Door:
             busy=busy,
             reused_blocks=sum(1 for i in hits if primary.is_pinned(i)),
         )
+        return decision, busy - own
 
-    def _offloads_soon(self, decision: RequestDecision) -> bool:
-        """Tell whether copies that are under way to the second tier will make the room; they end well or by name."""
-        policy, ledger = self.book.arbiter.policy, self.book.ledger
+    def _in_use(self) -> frozenset[Key]:
+        """Return the claims whose blocks requests inside use, or are going to fill."""
+        pinned = self.book.holders_of([i for r in self._inside for i in self.primary.allocated(r)])
+        return pinned | {r.claim.claim.key for r in self._inside.values() if r.claim and _reserves_ahead(r.claim)}
+
+    def _served(self) -> set[Key]:
+        """Return the claims whose requests are inside or whose copies they made may still be under way."""
+        return {r.claim.claim.key for group in (self._inside, self._storing) for r in group.values() if r.claim}
+
+    def _stuck(self) -> frozenset[Key]:
+        """Return the claims that wait for a copy in the second tier which nobody makes now."""
+        served = self._served()
+        return frozenset(
+            record.claim.key
+            for record in self.book.ledger.holders_of(Mode.OFFLOADABLE)
+            if record.state is State.MATERIALIZED and record.claim.key not in served
+        )
+
+    def _room_is_coming(self, decision: RequestDecision, busy: frozenset[Key]) -> bool:
+        """Tell whether what is under way will make the room: copies to the second tier, which end well or by name, and
+        requests inside that use demotable claims."""
+        reliefs, ledger = self.book.arbiter.policy.reliefs, self.book.ledger
         if decision.action is Action.ADMIT:
             return any(what is Relief.OFFLOAD for what, _ in decision.relief)
-        if Relief.OFFLOAD not in policy.reliefs or not ledger.protected_blocks_of(Mode.OFFLOADABLE):
+        if not decision.blocking:  # Larger than the whole tier.
             return False
-        moving = {other.claim.claim.key for other in self._inside.values() if other.claim is not None}
-        coming = sum(
-            record.protected_blocks()
-            for record in ledger.holders_of(Mode.OFFLOADABLE)
-            if record.state is State.MATERIALIZED or record.claim.key in moving
-        )
+        coming = 0
+        if Relief.OFFLOAD in reliefs and ledger.protected_blocks_of(Mode.OFFLOADABLE):
+            served = self._served()
+            coming += sum(
+                record.protected_blocks()
+                for record in ledger.holders_of(Mode.OFFLOADABLE)
+                if record.claim.key in served
+            )
+        if Relief.DEMOTE in reliefs and ledger.protected_blocks_of(Mode.DEMOTABLE):
+            coming += sum(
+                record.protected_blocks() for record in ledger.holders_of(Mode.DEMOTABLE) if record.claim.key in busy
+            )
         return coming >= decision.shortfall_blocks
 
     def _relieve(self, s: Standing, decision: RequestDecision) -> None:
@@ -282,31 +319,36 @@ class Door:
         self.primary.settle()
 
     def _turn_away(self, s: Standing, decision: RequestDecision) -> Action:
+        """Refuse, or defer until a deadline that holds whatever stands in the way by then."""
         book, r = self.book, s.r
         now_ns = book.log.now_ns()
-        names = tuple(dict.fromkeys(record.claim.claim_id for record in decision.blocking))
+        blocking = decision.blocking or book.ledger.holders_except(frozenset())
+        if decision.reason == "exceeds_capacity":
+            blocking = ()
+        shortfall = decision.protected_blocks + decision.active_blocks + decision.need_blocks - decision.usable_blocks
+        names = tuple(dict.fromkeys(record.claim.claim_id for record in blocking))
         reason = decision.reason
         numbers = {
             "need_blocks": decision.need_blocks,
             "protected_blocks": decision.protected_blocks,
             "active_blocks": decision.active_blocks,
             "usable_blocks": decision.usable_blocks,
-            "shortfall_blocks": decision.shortfall_blocks,
+            "shortfall_blocks": shortfall,
             "blocking_claim_ids": names,
         }
-        if decision.action is Action.PRESERVE_AND_DEFER:
+        if s.deferred_until_ns is not None and now_ns >= s.deferred_until_ns:
+            reason = "deferral_deadline"
+        elif decision.action is Action.PRESERVE_AND_DEFER:
             if s.deferred_until_ns is None:
                 s.deferred_until_ns = now_ns + round(decision.defer_s * 1e9)
                 book.log.emit(ev.RequestDeferred, request_id=r.request_id, deadline_ns=s.deferred_until_ns, **numbers)
-            if now_ns < s.deferred_until_ns:
-                return Action.PRESERVE_AND_DEFER
-            reason = "deferral_deadline"
+            return Action.PRESERVE_AND_DEFER
         r.refusal = Refusal(
             reason=reason,
-            blockers=tuple(record.claim.key for record in decision.blocking),
+            blockers=tuple(record.claim.key for record in blocking),
             need_blocks=decision.need_blocks,
-            shortfall_blocks=decision.shortfall_blocks,
-            retry_after_s=_retry_after_s(decision.blocking, decision.shortfall_blocks, now_ns),
+            shortfall_blocks=shortfall,
+            retry_after_s=_retry_after_s(blocking, shortfall, now_ns),
         )
         book.log.emit(ev.RequestRefused, request_id=r.request_id, reason=reason, outcome_claim_id=None, **numbers)
         return Action.PRESERVE_AND_REFUSE

@@ -390,6 +390,7 @@ class Residency:
             return
         del self._requests[r.request_id]
         self._ending.discard(r.request_id)
+        self.door.forget(r.request_id)
         track = self._claim(r)
         if track is None or any(other.claim is track for other in self._requests.values()):
             return
