@@ -12,6 +12,7 @@ from residentkv.runtimes.vllm.active import Refusal
 from residentkv.server import wire
 from residentkv.server.errors import refusal_error
 from residentkv.server.tickets import Blocker, Refused
+from residentkv.trace.events import GenericCounter
 from tests.server.counter import TICKET, Counter, owners, sha
 from tests.vllm.bench import claim, prompt
 
@@ -98,6 +99,17 @@ def test_a_renewal_extends_the_term_and_is_in_the_log(counter: Counter) -> None:
     (told,) = counter.bench.events("resident_claim_renewed")
     assert (told.revision, told.ttl_s) == (1, 200.0)  # type: ignore[attr-defined]
     assert counter.bench.stop().verdict is Verdict.CONFORMING
+
+
+def test_with_a_broken_log_no_term_is_extended(counter: Counter) -> None:
+    """It could not be told; that is no fault of the question."""
+    counter.claim("c", "tenant-a", "tok-a", ttl_s=100.0)
+    counter.bench.log.emit(GenericCounter, name="n", value=-1)
+    answer = counter.desk.answer(wire.RenewClaim(token_sha256=sha("tok-a"), claim_id="c", revision=1, ttl_s=200.0))
+    assert isinstance(answer, wire.Problem) and answer.code == "event_log_failed"
+    renewal = {"claim_id": "c", "owner_scope": "tenant-a", "revision": 1, "ttl_s": 200.0}
+    reply = counter.send("r2", "tok-a", {"resident_claim_renew": renewal})
+    assert reply["resident_claim_renew"][0]["reason"] == "event_log_failed"
 
 
 def test_a_request_renews_beside_its_claim(counter: Counter) -> None:

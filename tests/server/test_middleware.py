@@ -219,11 +219,46 @@ def test_a_ticket_of_the_client_is_replaced(client: Client, server: Server) -> N
 
 
 def test_a_claim_around_the_middleware_is_rejected_by_the_engine(client: Client, server: Server) -> None:
-    """A body that the middleware cannot read goes to the server as it is; on another path nothing is sealed either."""
+    """On a path that takes no claims nothing is sealed."""
     body = {"kv_transfer_params": {"resident_claim": claim("c", "tenant-a")}}
     client("POST", "/v1/other", body)
     answer = server.counter.bench.residency.reply_of("q1")
     assert answer is not None and answer["resident_claim"]["reason"] == "owner_unauthenticated"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"temperature": NaN, "kv_transfer_params": {"resident_claim": %s}}' % json.dumps(claim()).encode(),
+        b'{"kv_transfer_params": {"resident_claim": {"claim_id": "\\ud800"}}}',
+        b'{"prompt": "\\ud800"}',
+        json.dumps({"kv_transfer_params": {"resident_claim": claim()}}).encode("utf-16"),
+    ],
+)
+def test_what_only_the_server_would_read_does_not_pass_by_the_middleware(
+    client: Client, server: Server, raw: bytes
+) -> None:
+    """Python reads more than JSON: such a request would be refused without a name, or claim without an owner."""
+    status, _, body = client("POST", "/v1/completions", raw=raw)
+    assert (status, about(body)["residentkv"]["reason"], server.requests) == (400, "body_unreadable", 0)
+
+
+@pytest.mark.parametrize("path", ["/invocations", "/v1/chat/completions/batch", "/cohere/v2/chat"])
+def test_wherever_vllm_takes_a_claim_it_is_decided_by_name(client: Client, server: Server, path: str) -> None:
+    """The other ways into the same engine have the same owners, headers and errors."""
+    body = {"model": "m", "kv_transfer_params": mine()}
+    assert client("POST", path, body, "tok-b")[1]["x-residentkv-decision"] == "accepted"
+    server.status, server.script = 500, [LOST, ERROR_500]
+    assert client("POST", path, {"model": "m"})[0] == 424
+
+
+def test_a_claim_that_nobody_decided_about_is_told_so(
+    client: Client, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Served, and nothing known about the claim (beam search leaves it out, say): unknown is not silence."""
+    monkeypatch.setattr(server.counter.desk, "told", lambda *_: None)
+    assert client.complete(mine(), "tok-a")[1]["x-residentkv-decision"] == "unknown"
+    assert "x-residentkv-decision" not in client.complete({}, "tok-a")[1]
 
 
 def test_the_claims_api_over_http(client: Client, server: Server) -> None:
@@ -232,7 +267,8 @@ def test_the_claims_api_over_http(client: Client, server: Server) -> None:
     path = "/residentkv/claims/a%2Fb"
     assert json.loads(client("GET", "/residentkv/claims?limit=5", token="tok-a")[2])["claims"][0]["claim_id"] == "a/b"
     assert client("GET", "/residentkv/claims", token=None)[0] == 401
-    assert client("GET", "/residentkv/claims?limit=0", token="tok-a")[0] == 400
+    for limit in ("0", "501", "x", "000000001" + 5000 * "0"):
+        assert client("GET", f"/residentkv/claims?limit={limit}", token="tok-a")[0] == 400
     assert client("GET", path, token="tok-a")[0] == 200
     foreign, nothing = client("DELETE", path, token="tok-b"), client("DELETE", path + "x", token="tok-b")
     assert foreign == nothing and foreign[0] == 404

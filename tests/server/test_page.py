@@ -62,7 +62,7 @@ def test_every_metric_and_header_of_the_page_exists() -> None:
 def test_every_status_of_the_page_is_used() -> None:
     """The problems of the desk have the type that the page gives their status."""
     rows = {(int(status), kind) for status, kind in re.findall(r"^\| (\d+) \| `(\w+)` \|", PAGE, re.M)}
-    for code in ("unauthenticated", "not_found", "stale_revision", "unavailable"):
+    for code in ("unauthenticated", "not_found", "stale_revision", "unavailable", "event_log_failed"):
         error = problem_error(Problem(code=code, message=""))  # type: ignore[arg-type]
         assert (int(error.status), error.type) in rows
     assert {status for status, _ in rows} <= {int(s) for s in HTTPStatus}

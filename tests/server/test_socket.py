@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import stat
@@ -13,7 +14,8 @@ import pytest
 from residentkv.cli.main import main
 from residentkv.errors import NoInputError, UsageError
 from residentkv.server import wire
-from residentkv.server.client import ask
+from residentkv.server.client import AsyncClient, ask
+from residentkv.server.listener import MAX_CONNECTIONS
 from tests.server.counter import Counter
 
 
@@ -60,6 +62,22 @@ def test_a_question_without_an_end_is_cut_off(counter: Counter, tmp_path: Path) 
     assert isinstance(ask(str(tmp_path / "s"), wire.ReadMetrics()), wire.Metrics)
 
 
+def test_a_burst_of_requests_is_answered_and_leaves_the_socket_to_others(counter: Counter, tmp_path: Path) -> None:
+    """More questions at once than the socket has connections: each is answered, and so is the operator afterwards."""
+
+    async def burst() -> list[wire.AnyAnswer]:
+        client = AsyncClient(str(tmp_path / "s"))
+        with counter.guard:
+            asked = [asyncio.create_task(client.ask(wire.ListClaims())) for _ in range(MAX_CONNECTIONS + 50)]
+            await asyncio.sleep(0.1)
+        answers = await asyncio.gather(*asked)
+        answers.append(await asyncio.to_thread(ask, client.path, wire.ListClaims()))
+        client.close()
+        return answers
+
+    assert {type(answer) for answer in asyncio.run(burst())} == {wire.Claims}
+
+
 def test_a_socket_that_nobody_serves_is_replaced_and_one_that_somebody_serves_is_not(
     counter: Counter, tmp_path: Path
 ) -> None:
@@ -87,7 +105,11 @@ def test_the_command_lists_shows_renews_and_releases(
     assert main(["claims", "renew", *mine, "--revision", "1", "--ttl", "200", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["revision"] == 1
     assert main(["claims", "renew", *mine, "--revision", "1"]) == 2
+    for ttl in ("nan", "inf", "0", "-1"):
+        assert main(["claims", "renew", *mine, "--revision", "2", "--ttl", ttl]) == 2
+        assert "--ttl" in capsys.readouterr().err
     assert main(["claims", "show", *mine]) == 0
+    assert "expires_in_s       -" not in capsys.readouterr().out
     assert main(["claims", "metrics"]) == 0
     assert 'residentkv_claims{mode="offloadable",state="offloaded"} 1.0' in capsys.readouterr().out
     assert main(["claims", "release", *mine]) == 0

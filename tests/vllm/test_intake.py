@@ -234,6 +234,18 @@ def test_a_release_that_cannot_be_read_releases_nothing(bench: Bench, raw: Any) 
     assert bench.book.find("tenant", "c") is not None
 
 
+@pytest.mark.parametrize("what", ["resident_claim_release", "resident_claim_renew"])
+def test_a_request_asks_for_a_bounded_number_of_things(bench: Bench, what: str) -> None:
+    """They are carried out while everybody else waits; beyond the bound none is."""
+    bench.serve("r1", prompt(), claim())
+    item = {"claim_id": "c", "owner_scope": "tenant"}
+    item |= {} if what.endswith("release") else {"revision": 1, "ttl_s": 9.0}
+    reply = bench.arrive("r2", prompt(2), **{what: [item] * 300})
+    assert len(reply[what]) == 1 and "at most 256" in reply[what][0]["reason"]
+    track = bench.book.find("tenant", "c")
+    assert track is not None and track.record.revision == 0
+
+
 def test_a_broken_log_accepts_nothing_more_and_never_looks_whole(bench: Bench) -> None:
     """Without a log no outcome could be told; serving goes on."""
     bench.serve("r1", prompt(), claim())

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
+from residentkv.claims.model import MAX_TTL_S
 from residentkv.errors import InputError, NoInputError, UsageError
 from residentkv.report.plain import escape_controls
 from residentkv.server.client import ask
@@ -106,6 +107,8 @@ def renew_claim(path: str, owner_scope: str, claim_id: str, revision: int, ttl_s
     """Give an open claim a new term, which is never shorter than the old one."""
     if not 0 <= revision < 1 << 31:
         raise UsageError(f"--revision: found {revision}, expected 0 to {(1 << 31) - 1}")
+    if ttl_s is not None and not 0 < ttl_s <= MAX_TTL_S:
+        raise UsageError(f"--ttl: found {ttl_s}, expected a number above 0, at most {MAX_TTL_S:.0f}")
     answer = _ask(path, RenewClaim(owner_scope=owner_scope, claim_id=claim_id, revision=revision, ttl_s=ttl_s))
     return _print_one(answer, as_json)
 

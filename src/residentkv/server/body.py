@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
 
 from residentkv.claims.model import decode_claim_request
 from residentkv.errors import ResidentKVError
-from residentkv.server.errors import HttpError, bad_claim_error, owner_error
+from residentkv.server.errors import HttpError, bad_claim_error, owner_error, unreadable_body_error
 from residentkv.server.tickets import TICKET_PARAM
 
 PARAMS = "kv_transfer_params"
@@ -26,6 +27,11 @@ class GenerationBody:
     def __init__(self, fields: dict[str, msgspec.Raw], params: dict[str, Any]) -> None:
         self._fields = fields
         self.params = params
+
+    @property
+    def claims(self) -> bool:
+        """Whether a decision about a claim is asked for."""
+        return self.params.get(CLAIM) is not None
 
     @property
     def speaks_of_claims(self) -> bool:
@@ -62,12 +68,24 @@ class GenerationBody:
         return None
 
 
-def read_body(data: bytes) -> GenerationBody | None:
-    """Read a body; None when it is none that can carry a claim, which is then the server's to judge."""
+def read_body(data: bytes) -> GenerationBody | HttpError | None:
+    """Read a body; None when it is none that can carry a claim, which is then the server's to judge.
+
+    vLLM's server reads more than JSON: NaN, halves of surrogate pairs, UTF-16. What it would read and this does not is
+    an error, because a refusal of such a request could not be told by name.
+    """
     try:
         fields = _FIELDS.decode(data)
         raw = fields.get(PARAMS)
         params = {} if raw is None or bytes(raw).strip() == b"null" else _OBJECT.decode(raw)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError):
-        return None
+        return unreadable_body_error() if _is_read_by_python(data) else None
     return GenerationBody(fields, params)
+
+
+def _is_read_by_python(data: bytes) -> bool:
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and isinstance(found.get(PARAMS, {}), dict | None)

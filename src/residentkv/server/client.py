@@ -10,6 +10,8 @@ from residentkv.errors import InputError, NoInputError
 from residentkv.server.wire import MAX_ANSWER_BYTES, AnyAnswer, AnyAsk, decode_answer, encode_line
 
 PATIENCE_S = 10.0
+MAX_CONNECTIONS = 16
+"""Connections of one process at most; the engine answers one question at a time, so more would only wait there."""
 
 
 def _unreachable(path: str, why: object) -> NoInputError:
@@ -38,11 +40,16 @@ def ask(path: str, question: AnyAsk) -> AnyAnswer:
 
 
 class AsyncClient:
-    """Connections that are kept for the next question; each carries one question at a time."""
+    """Connections that are kept for the next question; each carries one question at a time, others wait for a free one.
+
+    The socket serves a bounded number of connections, to all processes together: a burst of requests takes its turn
+    here, and does not take the socket from the operator.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._free = asyncio.Semaphore(MAX_CONNECTIONS)
 
     async def ask(self, question: AnyAsk) -> AnyAnswer:
         """Ask one question; a kept connection that turns out to be dead is replaced once.
@@ -51,7 +58,10 @@ class AsyncClient:
             NoInputError: nobody answers there.
             InputError: the answer is not understood.
         """
-        line = encode_line(question)
+        async with self._free:
+            return await self._ask(encode_line(question))
+
+    async def _ask(self, line: bytes) -> AnyAnswer:
         while self._idle:
             answer = await self._exchange(self._idle.pop(), line)
             if answer is not None:

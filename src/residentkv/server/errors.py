@@ -26,6 +26,10 @@ _STATUS: dict[str, HTTPStatus] = {
 }
 
 
+UNKNOWN_DECISION: Headers = [(b"x-residentkv-decision", b"unknown")]
+"""A claim was sent and the engine told of no decision: the request may have been served without it."""
+
+
 class HttpError(msgspec.Struct, frozen=True, kw_only=True):
     """An error as it goes out; `about` is what residentkv knows beyond the message."""
 
@@ -82,6 +86,17 @@ def bad_claim_error(where: str, why: str) -> HttpError:
         message=why,
         param=f"{where}.{field}" if field else where,
         about={"outcome": "rejected", "reason": "claim_invalid"},
+    )
+
+
+def unreadable_body_error() -> HttpError:
+    """Return 400 for a body that Python reads and that is no JSON."""
+    return HttpError(
+        status=HTTPStatus.BAD_REQUEST,
+        type="BadRequestError",
+        message="the body: found NaN, half of a surrogate pair, a number out of range or another encoding than UTF-8, "
+        "expected JSON (RFC 8259)",
+        about={"outcome": "not_done", "reason": "body_unreadable"},
     )
 
 

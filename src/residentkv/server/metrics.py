@@ -70,7 +70,7 @@ class EngineMetrics:
                 self._restores.observe((now_ns - begun_ns) / 1e9)
         elif kind is ev.ClaimRestorationFailed:
             self._required_ns.pop(_key(fields), None)
-            self._failed.labels(fields["reason"]).inc()
+            self._failed.labels(fields["reason"].partition(":")[0]).inc()  # What follows is for the log: it has no end.
         elif kind in ENDS:
             self._required_ns.pop(_key(fields), None)
             self._outcomes.labels(kind.__name__.removeprefix("Claim").lower()).inc()

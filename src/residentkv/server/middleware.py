@@ -18,9 +18,9 @@ import msgspec
 
 from residentkv.errors import ResidentKVError, UsageError
 from residentkv.server.asgi import App, Message, Receive, Scope, Send, read_all, replay, resized, send_error
-from residentkv.server.body import read_body
+from residentkv.server.body import GenerationBody, read_body
 from residentkv.server.client import AsyncClient
-from residentkv.server.errors import decision_headers, problem_error, refusal_error
+from residentkv.server.errors import UNKNOWN_DECISION, HttpError, decision_headers, problem_error, refusal_error
 from residentkv.server.routes import PREFIX, answer_route
 from residentkv.server.wire import AnyAnswer, AnyAsk, Began, Begin, OutcomeRead, Problem, ReadOutcome
 
@@ -28,7 +28,16 @@ logger = logging.getLogger("residentkv.server")
 
 SOCKET_VARIABLE = "RESIDENTKV_SOCKET"
 GENERATION_PATHS = frozenset(
-    {"/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages", "/inference/v1/generate"}
+    {
+        "/v1/completions",
+        "/v1/chat/completions",
+        "/v1/chat/completions/batch",
+        "/v1/responses",
+        "/v1/messages",
+        "/cohere/v2/chat",
+        "/inference/v1/generate",
+        "/invocations",
+    }
 )
 """Where vLLM 0.32 takes `kv_transfer_params`."""
 
@@ -74,6 +83,9 @@ class ResidentClaims:
         if body is None:
             await self.app(scope, replay(data, receive), send)
             return
+        if isinstance(body, HttpError):
+            await send_error(send, body)
+            return
         ticket, token = secrets.token_hex(16), token_of(scope)
         if body.speaks_of_claims:
             began = await self.ask(Begin(ticket=ticket, token_sha256=token))
@@ -86,7 +98,7 @@ class ResidentClaims:
                 await send_error(send, wrong)
                 return
         sealed = body.sealed(ticket)
-        answering = _Answering(self, send, ticket, token, claimed=body.speaks_of_claims)
+        answering = _Answering(self, send, ticket, token, body)
         await self.app(resized(scope, len(sealed)), replay(sealed, receive), answering.send)
 
 
@@ -94,12 +106,13 @@ class _Answering:
     """Holds the start of one answer until it is known what became of the claim."""
 
     def __init__(
-        self, middleware: ResidentClaims, send: Send, ticket: str, token: str | None, *, claimed: bool
+        self, middleware: ResidentClaims, send: Send, ticket: str, token: str | None, body: GenerationBody
     ) -> None:
         self._middleware = middleware
         self._send = send
         self._question = ReadOutcome(ticket=ticket, token_sha256=token)
-        self._claimed = claimed
+        self._asks = body.speaks_of_claims
+        self._claims = body.claims
         self._start: Message | None = None
         self._streams = False
         self._over = False
@@ -125,7 +138,7 @@ class _Answering:
     async def _begin(self, start: Message) -> None:
         """The first byte is here: say what is known by now, as status and headers."""
         self._start = None
-        if self._claimed or self._streams or start["status"] >= 500:
+        if self._asks or self._streams or start["status"] >= 500:
             outcome = await self._outcome()
             if outcome.refusal is not None:
                 self._over = True
@@ -133,6 +146,8 @@ class _Answering:
                 return
             if outcome.claim is not None:
                 start["headers"] = [*start["headers"], *decision_headers(outcome.claim)]
+            elif self._claims and start["status"] < 400:
+                start["headers"] = [*start["headers"], *UNKNOWN_DECISION]
         await self._send(start)
 
     async def _retold(self, message: Message) -> Message:

@@ -108,7 +108,7 @@ def _listing(scope: Scope, token: Digest) -> AnyAsk | Problem:
     if unknown:
         return Problem(code="invalid", message="expected limit or after", param=sorted(unknown)[0][:40])
     limit = query.get("limit", [str(PAGE_CLAIMS)])[-1]
-    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= PAGE_CLAIMS:
+    if not limit.isascii() or not limit.isdigit() or len(limit) > 9 or not 1 <= int(limit) <= PAGE_CLAIMS:
         return Problem(code="invalid", message=f"expected 1 to {PAGE_CLAIMS}", param="limit")
     after = query.get("after")
     return ListClaims(token_sha256=token, limit=int(limit), after=("", after[-1]) if after else None)

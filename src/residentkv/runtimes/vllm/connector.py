@@ -345,8 +345,9 @@ class ResidentOffloadingConnector(OffloadingConnector):
         else:
             self.desk.refused(request.kv_transfer_params or {}, self.residency.refusal_of(request.request_id))
             if not self.residency.keeps_kv(request.request_id):
-                first = self.residency.local_blocks(request.request_id)
-                self._copies.primary.forget(self._copies.primary.allocated(request.request_id)[first:])
+                own = self._copies.primary.allocated(request.request_id)
+                own = own[self.residency.local_blocks(request.request_id) :]
+                self._copies.primary.forget(own, spared=self.residency.book.needs)
             status = str(request.status.name).removeprefix("FINISHED_").removesuffix("_CAPPED").lower()
             reply = self.residency.request_finished(request.request_id, status, request.num_output_tokens)
         if reply is None:

@@ -164,6 +164,8 @@ class Desk:
         if isinstance(ask, wire.ReleaseClaim):
             self._book.release(track, owner_scope, "asked_by_owner")
             return wire.Claim(claim=self._view(track), done="released")
+        if self._book.log.failure is not None:
+            return wire.Problem(code="event_log_failed", message="the event log is broken, so no new term can be told")
         try:
             check_ttl(ask.ttl_s)
             self._book.renew(track, revision=ask.revision, ttl_s=ask.ttl_s)

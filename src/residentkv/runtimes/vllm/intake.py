@@ -15,7 +15,7 @@ from residentkv.claims.modes import HOLDS_PRIMARY, Mode
 from residentkv.claims.predicates import parse_predicate
 from residentkv.errors import ResidentKVError
 from residentkv.runtimes.vllm.claimbook import ClaimBook, ClaimTrack, TierKey
-from residentkv.runtimes.vllm.renewal import carry_out_renewals
+from residentkv.runtimes.vllm.renewal import MAX_ITEMS, carry_out_renewals
 from residentkv.trace import events as ev
 
 CLAIM_PARAM = "resident_claim"
@@ -68,6 +68,8 @@ def read_release(raw: object) -> list[tuple[str, str]]:
         ValueError: it is something else.
     """
     items = raw if isinstance(raw, list) else [raw]
+    if len(items) > MAX_ITEMS:
+        raise ValueError(f"{RELEASE_PARAM}: found {len(items)} claims, expected at most {MAX_ITEMS}")
     out = []
     for item in items:
         if not isinstance(item, dict) or set(item) != {"claim_id", "owner_scope"}:

@@ -177,8 +177,9 @@ class PrimaryTier:
         self._pool.free_blocks(idle)
         return len(idle)
 
-    def forget(self, block_ids: Collection[int]) -> None:
-        """Make blocks unfindable that are used by one request and not pinned."""
+    def forget(self, block_ids: Collection[int], spared: Callable[[bytes], bool] = lambda block_hash: False) -> None:
+        """Make blocks unfindable that are used by one request and not pinned, those with spared contents left out."""
         ids = {i for i in block_ids if i not in self._pins and self._pool.blocks[i].ref_cnt <= 1}
+        ids = {i for i in ids if (key := self._pool.blocks[i].block_hash) is None or not spared(key[:-GROUP_ID_BYTES])}
         if ids:
             self._pool.evict_blocks(ids)

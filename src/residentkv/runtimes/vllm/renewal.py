@@ -12,6 +12,9 @@ from residentkv.claims.model import MAX_NUMBER, MAX_TTL_S
 from residentkv.errors import UsageError
 from residentkv.runtimes.vllm.claimbook import ClaimBook
 
+MAX_ITEMS = 256
+"""Renewals, or releases, that one request may ask for: they are carried out before anything else goes on."""
+
 
 class Renewal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One renewal on the wire; `ttl_s` counts from now, null for no term."""
@@ -40,6 +43,9 @@ def carry_out_renewals(book: ClaimBook, raw: object, request_id: str) -> list[di
         renewals = msgspec.convert(raw if isinstance(raw, list) else [raw], list[Renewal], strict=True)
     except (msgspec.ValidationError, OverflowError) as e:
         return [{"renewed": False, "reason": f"resident_claim_renew: {e}"}]
+    if len(renewals) > MAX_ITEMS:
+        why = f"resident_claim_renew: found {len(renewals)} renewals, expected at most {MAX_ITEMS}"
+        return [{"renewed": False, "reason": why}]
     return [_carry_out(book, renewal, request_id) for renewal in renewals]
 
 
@@ -48,6 +54,8 @@ def _carry_out(book: ClaimBook, renewal: Renewal, request_id: str) -> dict[str, 
     track = book.find(renewal.owner_scope, renewal.claim_id)
     if track is None:
         return {**named, "renewed": False, "reason": "not_found"}
+    if book.log.failure is not None:
+        return {**named, "renewed": False, "reason": "event_log_failed"}
     try:
         check_ttl(renewal.ttl_s)
         book.renew(track, revision=renewal.revision, ttl_s=renewal.ttl_s, request_id=request_id)
