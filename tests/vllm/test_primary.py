@@ -22,6 +22,20 @@ class Pool:
         ]
         self.evicted: set[int] = set()
 
+    def get_num_free_blocks(self) -> int:
+        return sum(not block.ref_cnt for block in self.blocks)
+
+    def get_cached_block(self, content: bytes, group_ids: list[int]) -> list[SimpleNamespace] | None:
+        return [b for b in self.blocks if b.block_hash == content + GROUP][:1] or None
+
+    def touch(self, blocks: list[SimpleNamespace]) -> None:
+        for block in blocks:
+            block.ref_cnt += 1
+
+    def free_blocks(self, blocks: list[SimpleNamespace]) -> None:
+        for block in blocks:
+            block.ref_cnt -= 1
+
     def evict_blocks(self, block_ids: set[int]) -> None:
         self.evicted |= block_ids
 
@@ -33,3 +47,18 @@ def test_what_a_request_keeps_from_others_is_never_what_a_claim_needs() -> None:
     tier.bind(SimpleNamespace(block_pool=pool))
     tier.forget(range(4), spared=lambda content: content == b"claimed")
     assert pool.evicted == {0, 3}
+
+
+def test_the_tier_is_in_use_by_requests_and_not_by_pins() -> None:
+    """vLLM refuses to empty a cache whose blocks are in use, so no claim may be demoted for it; pins are given back."""
+    pool = Pool((b"claimed", 0), (None, 0))
+    tier = PrimaryTier(0, 2)
+    tier.bind(SimpleNamespace(block_pool=pool))
+    pins = tier.pin([b"claimed"])
+    assert not tier.in_use()
+    for block in pool.blocks:
+        pool.touch([block])
+        assert tier.in_use()
+        pool.free_blocks([block])
+    tier.unpin(pins)
+    assert not tier.in_use() and not tier.used_blocks()

@@ -157,6 +157,12 @@ class ResidentOffloadingConnector(OffloadingConnector):
         """Blocks of claims that have ended are anybody's from now on."""
         self._copies.primary.settle()
 
+    def before_reset(self, *, running_too: bool, tier: bool) -> None:
+        """The primary tier is going to be emptied, unless requests use blocks of it and may not be preempted."""
+        if self.residency is not None and (running_too or not self._copies.primary.in_use()):
+            self.residency.before_reset(primary=True, tier=tier)
+            self.give_back_pins()
+
     def _tell_scheduled(self, request_ids: Iterable[str]) -> None:
         """Blocks were handed out to these requests: tell what came and went, and who lost by it."""
         if self.residency is not None:

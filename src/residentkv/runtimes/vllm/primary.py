@@ -132,6 +132,11 @@ class PrimaryTier:
         """Return how many requests use a block."""
         return int(self._pool.blocks[block_id].ref_cnt) - self._pins[block_id]
 
+    def in_use(self) -> bool:
+        """Tell whether requests use any block; what only claims pin does not count."""
+        self.settle()
+        return self.used_blocks() > len(self._pins) or any(self.users(block_id) > 0 for block_id in self._pins)
+
     # --- pins ---
 
     def pin(self, block_hashes: Sequence[bytes]) -> tuple[int, ...]:

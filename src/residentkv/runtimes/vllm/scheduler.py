@@ -143,10 +143,8 @@ class ResidentSchedulerMixin(FailedReceivePolicy):
 
     def reset_prefix_cache(self, reset_running_requests: bool = False, reset_connector: bool = False) -> bool:
         """Empty the primary tier; claims that would lose by it are demoted first."""
-        connector = self._resident
-        if connector is not None and connector.residency is not None:
-            connector.residency.before_reset(primary=True, tier=reset_connector)
-            connector.give_back_pins()
+        if self._resident is not None:
+            self._resident.before_reset(running_too=reset_running_requests, tier=reset_connector)
         done: bool = super().reset_prefix_cache(reset_running_requests, reset_connector)  # type: ignore[misc]
         return done
 
