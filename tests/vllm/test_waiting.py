@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from residentkv.audit.model import AuditReport, Verdict
 from residentkv.runtimes.vllm.options import ConflictAction
 from residentkv.trace.events import RequestAdmitted, RequestRefused
@@ -114,3 +116,27 @@ def test_a_deferred_request_that_fits_at_its_deadline_comes_in_past_who_waits(tm
     assert bench.open_door() == {}
     bench.now_ns += 5_000_000_000
     assert bench.open_door() == {"r3": "in"}
+
+
+def test_who_waits_for_claims_costs_a_step_nothing_until_there_is_more_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its prompt is not looked up again in every step while others compute; it is when a claim has ended."""
+    bench = Bench(tmp_path, usable=12, actions=DEFERRING, defer_s=5.0)
+    bench.serve("r0", prompt(), hard("h", 4))
+    start(bench, "r1", prompt(2, blocks=2))
+    bench.arrive("r2", prompt(3, blocks=8))
+    bench.open_door()
+    bench.open_door()
+    find, looks = bench.tiers.find, 0
+
+    def counted(block_hash: bytes) -> int | None:
+        nonlocal looks
+        looks += 1
+        return find(block_hash)
+
+    monkeypatch.setattr(bench.tiers, "find", counted)
+    bench.tiers.tables["r1"].append(-1)
+    assert (bench.open_door(), looks) == ({}, 0)
+    release(bench, "h")
+    assert bench.open_door() == {"r2": "in"}

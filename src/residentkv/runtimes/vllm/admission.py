@@ -20,6 +20,9 @@ from residentkv.runtimes.vllm.active import Refusal, RequestTrack
 from residentkv.runtimes.vllm.claimbook import ClaimBook, ClaimTrack
 from residentkv.trace import events as ev
 
+LOOK_AGAIN_NS = 250_000_000
+"""How long a request that waits for claims is passed over while there is no more room than when it was looked at."""
+
 
 class PrimaryView(Protocol):
     """The primary tier as far as admission looks at it; see `primary.PrimaryTier`."""
@@ -54,14 +57,16 @@ class PrimaryView(Protocol):
 class Standing(msgspec.Struct, kw_only=True, eq=False):
     """A request before the door; `rank` orders them.
 
-    `looked` tells whether it was decided about at all, `seen` how things stood when it was deferred.
+    `looked` tells whether it was decided about at all; `seen` and `seen_ns` how things stood when it was last deferred,
+    and when that was.
     """
 
     r: RequestTrack
     rank: tuple[Any, ...]
     looked: bool = False
     deferred_until_ns: int | None = None
-    seen: tuple[int, ...] = ()
+    seen: tuple[int, int, int] | None = None
+    seen_ns: int = 0
     actions: list[str] = msgspec.field(default_factory=list)
 
 
@@ -80,6 +85,7 @@ class Door:
         self._inside: dict[str, RequestTrack] = {}
         self._storing: dict[str, RequestTrack] = {}
         self._arrivals = 0
+        self._active: int | None = None
 
     # --- who is where ---
 
@@ -118,6 +124,12 @@ class Door:
         for r in self._inside.values():
             active += max(r.total_blocks - primary.count_allocated(r.request_id), 0)
         return max(active - self._counted_as_protected(), 0)
+
+    def _active_now(self) -> int:
+        """Return `active_blocks`, counted once until somebody comes in or a claim gives up its room."""
+        if self._active is None:
+            self._active = self.active_blocks()
+        return self._active
 
     def _counted_as_protected(self) -> int:
         """Blocks of requests inside whose claim has reserved them and not yet pinned them."""
@@ -182,6 +194,7 @@ class Door:
     def _step(self) -> tuple[list[str], list[str]]:
         admitted: list[str] = []
         refused: list[str] = []
+        self._active = None
         behind = False  # Somebody waits for active work: nobody overtakes, but whom claims turn away is told so.
         for s in sorted(self._before.values(), key=lambda s: s.rank):
             if behind and s.looked and s.deferred_until_ns is None:
@@ -194,6 +207,7 @@ class Door:
                 admitted.append(s.r.request_id)
                 del self._before[s.r.request_id]
                 self._inside[s.r.request_id] = s.r
+                self._active = None
             elif action is Action.PRESERVE_AND_REFUSE:
                 refused.append(s.r.request_id)
                 del self._before[s.r.request_id]
@@ -202,11 +216,18 @@ class Door:
         return admitted, refused
 
     def _as_before(self, s: Standing) -> bool:
-        """Tell whether nothing changed for a request that waits for claims, so that nobody has to think again."""
-        now = (self.book.ledger.protected_blocks, self.primary.used_blocks(), len(self._inside))
-        same = s.seen == now and (s.deferred_until_ns or 0) > self.book.log.now_ns()
-        s.seen = now
-        return same
+        """Tell whether a request that waits for claims has no better prospects than when it was last looked at.
+
+        To find what it shares with others costs a look at each of its blocks, in every step, at everybody's expense.
+        """
+        now_ns = self.book.log.now_ns()
+        protected = self.book.ledger.protected_blocks
+        now = (self.primary.usable_blocks - protected - self._active_now(), -protected, -len(self._inside))
+        patient = now_ns < min(s.deferred_until_ns or 0, s.seen_ns + LOOK_AGAIN_NS)
+        if patient and s.seen is not None and all(a <= b for a, b in zip(now, s.seen, strict=True)):
+            return True
+        s.seen, s.seen_ns = now, now_ns
+        return False
 
     def _decide(self, s: Standing, behind: bool) -> Action:
         if not self._checks:
@@ -250,7 +271,7 @@ class Door:
         book, primary = self.book, self.primary
         hits = self._hits(r)
         need = self._need(r, hits, r.total_blocks)
-        active = self.active_blocks()
+        active = self._active_now()
         own: frozenset[Key] = frozenset()
         busy: frozenset[Key] = frozenset()
         if book.ledger.protected_blocks + active + need > primary.usable_blocks:
@@ -316,6 +337,7 @@ class Door:
             else:
                 book.demote(track, "capacity", s.r.request_id)
             s.actions.append(f"{what.value}:{record.claim.claim_id}")
+        self._active = None
         self.primary.settle()
 
     def _turn_away(self, s: Standing, decision: RequestDecision) -> Action:
