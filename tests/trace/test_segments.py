@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -133,6 +135,28 @@ def test_a_rotation_that_fails_loses_nothing(tmp_path: Path, monkeypatch: pytest
     assert written(path).failure is None
     assert parts_of(str(path)) == [str(path)]
     assert len(seqs(path)) == 42
+
+
+@pytest.mark.parametrize("what", ["scandir", "open"])
+def test_without_a_free_descriptor_the_log_goes_on_and_no_part_is_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Neither can be seen which parts there are, nor a new one be opened; the engine survives both."""
+    path = tmp_path / "t.jsonl"
+    log = written(path, close=False)
+
+    def exhausted(*args: object, **more: object) -> object:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as m:
+        m.setattr(os, what, exhausted)
+        rename = os.rename
+        m.setattr(os, "rename", lambda a, b: exhausted() if str(a)[-1].isdigit() else rename(a, b))
+        for i in range(20):
+            log.emit(GenericCounter, name="m", value=i)
+    log.close("end")
+    assert log.failure is None
+    assert seqs(path) == [(0, n) for n in range(62)]
 
 
 def test_events_that_a_broken_log_lacks_are_counted(tmp_path: Path) -> None:

@@ -19,13 +19,15 @@ def rotated_path(path: str, number: int) -> str:
 
 def rotated_parts(path: str) -> list[str]:
     """Return the rotated parts of a log, oldest first; the log itself is not among them."""
-    name = Path(path).name
-    pattern = re.compile(re.escape(name) + r"\.(\d{6,})")
     try:
-        found = [(int(m[1]), e.name) for e in os.scandir(Path(path).parent) if (m := pattern.fullmatch(e.name))]
+        return [os.fspath(Path(path).with_name(part)) for _, part in _numbered(path)]
     except OSError:
         return []
-    return [os.fspath(Path(path).with_name(part)) for _, part in sorted(found)]
+
+
+def _numbered(path: str) -> list[tuple[int, str]]:
+    pattern = re.compile(re.escape(Path(path).name) + r"\.(\d{6,})")
+    return sorted((int(m[1]), e.name) for e in os.scandir(Path(path).parent) if (m := pattern.fullmatch(e.name)))
 
 
 def parts_of(path: str) -> list[str]:
@@ -40,11 +42,10 @@ def set_aside(path: str) -> str:
     """Make the log the next rotated part, and return where it lies now.
 
     Raises:
-        OSError: it cannot be renamed.
+        OSError: it cannot be renamed, or it cannot be seen which parts there are.
     """
-    parts = rotated_parts(path)
-    number = int(parts[-1].rpartition(".")[2]) + 1 if parts else 1
-    target = rotated_path(path, number)
+    parts = _numbered(path)
+    target = rotated_path(path, parts[-1][0] + 1 if parts else 1)
     Path(path).rename(target)
     return target
 

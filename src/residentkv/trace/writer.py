@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import threading
@@ -111,7 +112,7 @@ class TraceWriter:
             return written_as
 
     def _rotate(self) -> None:
-        """Set the file aside and go on in a new one; when that fails, the old one stays in place and goes on."""
+        """Set the file aside and go on in a new one; when that fails, the old one goes on, in its place if possible."""
         try:
             aside = set_aside(self.path)
         except OSError:
@@ -119,7 +120,8 @@ class TraceWriter:
         try:
             fd = self._open()
         except OSError:
-            os.rename(aside, self.path)
+            with contextlib.suppress(OSError):
+                os.rename(aside, self.path)
             return
         if self._fd is not None:
             os.close(self._fd)
