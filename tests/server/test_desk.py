@@ -11,7 +11,7 @@ from residentkv.audit.model import Verdict
 from residentkv.runtimes.vllm.active import Refusal
 from residentkv.server import wire
 from residentkv.server.errors import refusal_error
-from residentkv.server.tickets import Blocker, Refused
+from residentkv.server.tickets import MAX_NAMED, Refused, name_by_owner
 from residentkv.trace.events import GenericCounter
 from tests.server.counter import TICKET, Counter, owners, sha
 from tests.vllm.bench import claim, prompt
@@ -135,7 +135,8 @@ def test_a_refusal_names_to_each_caller_its_own_claims_only(counter: Counter) ->
     refused = Refused(
         reason="claims_hold",
         restoration=False,
-        blockers=(Blocker("tenant-a", "mine"), Blocker("tenant-b", "theirs")),
+        blocking_claims=2,
+        named=name_by_owner([("tenant-a", "mine"), ("tenant-b", "theirs")]),
         shortfall_blocks=3,
     )
     for token, named in (("tok-a", ("mine",)), ("tok-b", ("theirs",)), (None, ())):
@@ -144,6 +145,17 @@ def test_a_refusal_names_to_each_caller_its_own_claims_only(counter: Counter) ->
         error = refusal_error(msgspec.structs.replace(seen, retry_after_s=1.2))
         assert (int(error.status), dict(error.headers)["retry-after"]) == (503, "2")
         assert {"mine", "theirs"} & set(error.message.split("'")) == set()
+
+
+def test_a_refusal_beside_any_number_of_claims_names_a_bounded_number_of_them(counter: Counter) -> None:
+    """Thousands of refusals are remembered; each counts all claims in the way."""
+    blockers = tuple((owner, f"c{i}") for i in range(1000) for owner in ("tenant-a", "tenant-b"))
+    ticket = counter.begin("tok-a")
+    counter.desk.refused({"residentkv_ticket": ticket}, Refusal(reason="claims_hold", blockers=blockers))
+    answer = counter.desk.answer(wire.ReadOutcome(ticket=ticket, token_sha256=sha("tok-a")))
+    assert isinstance(answer, wire.OutcomeRead) and answer.refusal is not None
+    assert answer.refusal.blocking_claims == 2000
+    assert answer.refusal.claim_ids == tuple(f"c{i}" for i in range(MAX_NAMED))
 
 
 def test_a_ticket_is_read_with_the_owner_that_began_it(counter: Counter) -> None:

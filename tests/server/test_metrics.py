@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from residentkv.server import wire
+from residentkv.server.metrics import EngineMetrics
+from residentkv.trace.events import ClaimRestorationFailed
 from tests.server.counter import Counter
 from tests.vllm.bench import claim, prompt
 
@@ -36,3 +38,13 @@ def test_the_numbers_follow_the_events(tmp_path: Path) -> None:
         "residentkv_event_log_lag_events 0.0",
         f"residentkv_event_log_events {float(len(bench.events()))}",
     } <= lines
+
+
+def test_a_reason_counts_under_its_kind(tmp_path: Path) -> None:
+    """What a failed transfer says in detail (paths, numbers) is for the log: labels without an end fill the memory."""
+    metrics = EngineMetrics()
+    for i in range(3):
+        fields = {"owner_scope": "o", "claim_id": "c", "reason": f"OSError: row {i} of /secret"}
+        metrics.observe(ClaimRestorationFailed, fields, 0)
+    rendered = metrics.render(Counter(tmp_path).bench.log, [], 0)
+    assert 'residentkv_failed_restores_total{reason="OSError"} 3.0' in rendered and "secret" not in rendered

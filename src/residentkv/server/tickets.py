@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -13,19 +14,17 @@ TICKET_PARAM = "residentkv_ticket"
 MAX_TICKETS = 8192
 
 
-class Blocker(msgspec.Struct, frozen=True):
-    """A claim that stands in a request's way."""
-
-    owner_scope: str
-    claim_id: str
+MAX_NAMED = 64
+"""Claims of one owner that a refusal names at most, so that thousands of refusals beside thousands of claims fit."""
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
-    """Why the engine refused a request, with all claims that were in the way."""
+    """Why the engine refused a request: how many claims were in the way, and the first ones of each owner."""
 
     reason: str
     restoration: bool
-    blockers: tuple[Blocker, ...]
+    blocking_claims: int
+    named: dict[str, tuple[str, ...]]
     need_blocks: int | None = None
     shortfall_blocks: int | None = None
     retry_after_s: float | None = None
@@ -35,12 +34,22 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
         return RefusalView(
             outcome="restoration_failed" if self.restoration else "refused",
             reason=self.reason,
-            claim_ids=tuple(b.claim_id for b in self.blockers if b.owner_scope == owner_scope),
-            blocking_claims=len(self.blockers),
+            claim_ids=self.named.get(owner_scope, ()) if owner_scope is not None else (),
+            blocking_claims=self.blocking_claims,
             need_blocks=self.need_blocks,
             shortfall_blocks=self.shortfall_blocks,
             retry_after_s=self.retry_after_s,
         )
+
+
+def name_by_owner(claims: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    """Return the first claims of each owner, given (owner_scope, claim_id) of all."""
+    named: dict[str, list[str]] = {}
+    for owner_scope, claim_id in claims:
+        of_owner = named.setdefault(owner_scope, [])
+        if len(of_owner) < MAX_NAMED:
+            of_owner.append(claim_id)
+    return {owner_scope: tuple(claim_ids) for owner_scope, claim_ids in named.items()}
 
 
 class Note(msgspec.Struct, kw_only=True):

@@ -24,7 +24,7 @@ from residentkv.server.listener import Listener
 from residentkv.server.metrics import EngineMetrics
 from residentkv.server.owners import Owners, read_owners
 from residentkv.server.spans import Spans, tracer
-from residentkv.server.tickets import TICKET_PARAM, Blocker, Refused, Tickets
+from residentkv.server.tickets import TICKET_PARAM, Refused, Tickets, name_by_owner
 from residentkv.server.usage import OwnerUsage
 
 TICK_S = 0.2
@@ -208,12 +208,13 @@ def _counted(track: ClaimTrack) -> tuple[str, str]:
 def _refused(refusal: Refusal) -> Refused:
     """A refusal that names the claim of its request is about that claim's bytes; any other one is about room."""
     if refusal.claim_id is not None and refusal.owner_scope is not None:
-        blockers = (Blocker(refusal.owner_scope, refusal.claim_id),)
-        return Refused(reason=refusal.reason, restoration=True, blockers=blockers)
+        named = {refusal.owner_scope: (refusal.claim_id,)}
+        return Refused(reason=refusal.reason, restoration=True, blocking_claims=1, named=named)
     return Refused(
         reason=refusal.reason,
         restoration=False,
-        blockers=tuple(Blocker(*key) for key in refusal.blockers),
+        blocking_claims=len(refusal.blockers),
+        named=name_by_owner(refusal.blockers),
         need_blocks=refusal.need_blocks,
         shortfall_blocks=refusal.shortfall_blocks,
         retry_after_s=refusal.retry_after_s,
