@@ -27,7 +27,7 @@ class Server:
 
     def __init__(self, counter: Counter) -> None:
         self.counter = counter
-        self.script: list[bytes | Refusal] = [b"{}"]
+        self.script: list[bytes | Refusal | Exception] = [b"{}"]
         self.status = 200
         self.kind = JSON
         self.seen: dict[str, Any] = {}
@@ -49,6 +49,8 @@ class Server:
             if isinstance(part, Refusal):
                 desk.refused(params, part)
                 continue
+            if isinstance(part, Exception):
+                raise part
             more = i + 1 < len(self.script)
             await send({"type": "http.response.body", "body": part, "more_body": more})
 
@@ -88,8 +90,10 @@ class Client:
             sent.append(message)
 
         middleware = ResidentClaims(self.server)
-        await middleware(scope, receive, send)
-        middleware.client.close()
+        try:
+            await middleware(scope, receive, send)
+        finally:
+            middleware.client.close()
         assert [m["type"] for m in sent].count("http.response.start") == 1
         found = {k.decode(): v.decode() for k, v in sent[0]["headers"]}
         return sent[0]["status"], found, b"".join(m["body"] for m in sent[1:])
@@ -171,6 +175,21 @@ def test_a_refusal_in_the_middle_of_a_stream_is_an_event(client: Client, server:
     events = body.split(b"\n\n")
     assert status == 200 and events[0] == b"data: {}" and events[2] == b"data: [DONE]"
     assert json.loads(events[1].removeprefix(b"data: "))["error"]["code"] == 424
+
+
+def test_a_stream_that_the_server_breaks_off_ends_with_the_refusal(client: Client, server: Server) -> None:
+    """vLLM's `/v1/responses` does; what is no refusal breaks off as it does without residentkv."""
+    server.kind = STREAM
+    server.script = [b"event: response.created\n\n", LOST, ValueError("no event for an error")]
+    status, _, body = client("POST", "/v1/responses", {"kv_transfer_params": mine()}, "tok-a")
+    events = body.split(b"\n\n")
+    assert status == 200 and json.loads(events[1].removeprefix(b"data: "))["error"]["code"] == 424
+    assert events[2] == b"data: [DONE]"
+    server.script = [LOST, ValueError("before the first byte")]
+    assert client("POST", "/v1/responses", {"kv_transfer_params": mine()}, "tok-a")[0] == 424
+    server.script = [b"data: {}\n\n", ValueError("of the server")]
+    with pytest.raises(ValueError, match="of the server"):
+        client("POST", "/v1/responses", {"kv_transfer_params": mine()}, "tok-a")
 
 
 def test_an_error_that_is_no_refusal_is_passed_on(client: Client, server: Server) -> None:

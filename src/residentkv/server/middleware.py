@@ -22,7 +22,7 @@ from residentkv.server.body import GenerationBody, read_body
 from residentkv.server.client import AsyncClient
 from residentkv.server.errors import UNKNOWN_DECISION, HttpError, decision_headers, problem_error, refusal_error
 from residentkv.server.routes import PREFIX, answer_route
-from residentkv.server.wire import AnyAnswer, AnyAsk, Began, Begin, OutcomeRead, Problem, ReadOutcome
+from residentkv.server.wire import AnyAnswer, AnyAsk, Began, Begin, OutcomeRead, Problem, ReadOutcome, RefusalView
 
 logger = logging.getLogger("residentkv.server")
 
@@ -99,7 +99,11 @@ class ResidentClaims:
                 return
         sealed = body.sealed(ticket)
         answering = _Answering(self, send, ticket, token, body)
-        await self.app(resized(scope, len(sealed)), replay(sealed, receive), answering.send)
+        try:
+            await self.app(resized(scope, len(sealed)), replay(sealed, receive), answering.send)
+        except Exception:
+            if not await answering.ended():
+                raise
 
 
 class _Answering:
@@ -155,7 +159,25 @@ class _Answering:
         refusal = (await self._outcome()).refusal
         if refusal is None:
             return message
-        return {**message, "body": b"data: " + msgspec.json.encode(refusal_error(refusal).document()) + b"\n\n"}
+        return {**message, "body": _event(refusal)}
+
+    async def ended(self) -> bool:
+        """The server broke off: if it did because of a refusal, end the answer with that, and tell that it is done.
+
+        vLLM 0.32 streams the first event of `/v1/responses` before it asks the engine, and has no event for an error.
+        """
+        refusal = None if self._over else (await self._outcome()).refusal
+        if refusal is None:
+            return False
+        self._over = True
+        if self._start is not None:
+            await send_error(self._send, refusal_error(refusal))
+        elif self._streams:
+            end = {"type": "http.response.body", "body": _event(refusal) + b"data: [DONE]\n\n", "more_body": False}
+            await self._send(end)
+        else:
+            return False
+        return True
 
     async def _outcome(self) -> OutcomeRead:
         answer = await self._middleware.ask(self._question)
@@ -170,6 +192,10 @@ def token_of(scope: Scope) -> str | None:
         scheme, _, rest = found.get(b"authorization", b"").partition(b" ")
         token = rest.strip() if scheme.lower() == b"bearer" else None
     return hashlib.sha256(token).hexdigest() if token else None
+
+
+def _event(refusal: RefusalView) -> bytes:
+    return b"data: " + msgspec.json.encode(refusal_error(refusal).document()) + b"\n\n"
 
 
 def _problem(answer: AnyAnswer) -> Problem:
