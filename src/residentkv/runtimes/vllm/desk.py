@@ -208,7 +208,7 @@ def _counted(track: ClaimTrack) -> tuple[str, str]:
 def _refused(refusal: Refusal) -> Refused:
     """A refusal that names the claim of its request is about that claim's bytes; any other one is about room."""
     if refusal.claim_id is not None and refusal.owner_scope is not None:
-        named = {refusal.owner_scope: (refusal.claim_id,)}
+        named = name_by_owner([(refusal.owner_scope, refusal.claim_id)])
         return Refused(reason=refusal.reason, restoration=True, blocking_claims=1, named=named)
     return Refused(
         reason=refusal.reason,
