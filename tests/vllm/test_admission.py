@@ -152,15 +152,26 @@ def test_a_claim_that_would_starve_active_work_is_turned_down(tmp_path: Path, bl
     assert (reply["resident_claim"]["decision"], reply["resident_claim"]["reason"]) == ("rejected", reason)
 
 
-def test_a_claim_whose_request_never_computed_it_is_let_go(tmp_path: Path) -> None:
-    """A reservation without an object would be a pin that nobody asked for."""
+@pytest.mark.parametrize("mode", ["hard_protected", "demotable", "soft_priority", "best_effort"])
+def test_a_claim_whose_request_never_computed_it_is_let_go(tmp_path: Path, mode: str) -> None:
+    """A reservation without an object would be a pin that nobody asked for, and any claim counts for its owner."""
     bench = small(tmp_path)
-    bench.arrive("r1", prompt(), hard())
+    bench.arrive("r1", prompt(), hard(mode=mode))
     bench.schedule("r1")
     bench.end("r1", "aborted", 0)
     (told,) = bench.events("resident_claim_released")
     assert (getattr(told, "released_by", ""), getattr(told, "reason", "")) == ("engine:request", "never_materialized")
     assert bench.book.ledger.protected_blocks == 0
+    conforming(bench.stop())
+
+
+def test_a_refused_request_leaves_no_claim_behind_that_its_client_does_not_know_of(tmp_path: Path) -> None:
+    """The answer was the refusal; a claim that stayed would fill the owner's quota, one refusal at a time."""
+    bench = small(tmp_path)
+    bench.serve("r1", prompt(), hard())
+    for i in range(3):
+        assert bench.serve(f"s{i}", prompt(2, blocks=5), claim(f"c{i}", mode="best_effort")) == "refused"
+    assert bench.book.ledger.open_claims == 1
     conforming(bench.stop())
 
 

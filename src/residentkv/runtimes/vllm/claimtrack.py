@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 from residentkv.claims.ledger import ClaimRecord, Key
 from residentkv.claims.lifecycle import OPEN
 from residentkv.claims.model import ResidentClaim
-from residentkv.claims.modes import HOLDS_PRIMARY, Mode
+from residentkv.claims.modes import Mode
 from residentkv.claims.predicates import Ranges
 
 PRIMARY = "primary"
@@ -91,11 +91,6 @@ class ClaimTrack:
     def reports_loss(self) -> bool:
         """Whether the owner is told when the predicate holds no more."""
         return self.record.mode is not Mode.BEST_EFFORT
-
-    @property
-    def holds_primary(self) -> bool:
-        """Whether the claim keeps its blocks in the primary tier until it ends."""
-        return self.record.mode in HOLDS_PRIMARY
 
     def needed_hashes(self) -> tuple[bytes, ...]:
         """Return the contents that the predicate needs."""

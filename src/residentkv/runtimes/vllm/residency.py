@@ -385,7 +385,11 @@ class Residency:
         )
 
     def _settle(self, r: RequestTrack) -> None:
-        """Forget a request that is over; a claim that only it could still have stored is demoted before it is lost."""
+        """Forget a request that is over.
+
+        A claim that only it could still have stored is demoted before it is lost; any other one that only it could have
+        materialized is let go: its client was told of a refusal, or has left, and knows of no claim that it has.
+        """
         if not (r.terminated and r.stores_over and not r.stores):
             return
         del self._requests[r.request_id]
@@ -394,11 +398,9 @@ class Residency:
         track = self._claim(r)
         if track is None or any(other.claim is track for other in self._requests.values()):
             return
-        if track.holds_primary:
+        if not track.restores:
             if track.record.state is State.ACCEPTED:
                 self.book.release(track, "engine:request", "never_materialized")
-        elif not track.restores:
-            return
         elif track.record.state is State.ACCEPTED:
             self.book.demote(track, "never_materialized", r.request_id)
         elif track.record.state is State.MATERIALIZED:
