@@ -37,21 +37,22 @@ $(CORE_STAMP): envs/core.lock pyproject.toml
 	$(BIN)/python $(PIP) --no-deps --no-build-isolation -e .
 	touch $@
 
-# A venv is complete when its stamp is there; a half-built one is built anew.
-$(VLLM_STAMP): envs/vllm.lock
-	rm -rf $(VLLM_VENV)
-	$(PYTHON) -m venv $(VLLM_VENV)
-	$(VLLM_VENV)/bin/python $(PIP) --no-deps -r envs/vllm.lock
-	touch $@
+# An environment in the cache is named after the digest of its lock file, so its stamp has no prerequisite: the lock
+# file of every fresh clone is newer. Whoever builds it holds a lock and leaves the stamp last; one without is built anew.
+define build_venv
+mkdir -p $(dir $(@D))
+flock $(@D).lock bash -euo pipefail -c 'test -e $@ && exit; rm -rf $(@D); $(PYTHON) -m venv $(@D); \
+  $(@D)/bin/python $(PIP) --no-deps -r $(1); touch $@'
+endef
+
+$(VLLM_STAMP):
+	$(call build_venv,envs/vllm.lock)
 
 env-vllm: setup $(VLLM_STAMP)
 	$(BIN)/residentkv witness --prepare
 
-$(SGLANG_STAMP): envs/sglang.lock
-	rm -rf $(SGLANG_VENV)
-	$(PYTHON) -m venv $(SGLANG_VENV)
-	$(SGLANG_VENV)/bin/python $(PIP) --no-deps -r envs/sglang.lock
-	touch $@
+$(SGLANG_STAMP):
+	$(call build_venv,envs/sglang.lock)
 
 # It serves the model that env-vllm prepares.
 env-sglang: env-vllm $(SGLANG_STAMP)
@@ -65,20 +66,14 @@ env-browser: setup $(BROWSER_STAMP)
 	command -v chromium >/dev/null || { apt-get -qq update && \
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium fonts-dejavu-core; }
 
-$(DYNAMO_STAMP): envs/dynamo.lock
-	rm -rf $(DYNAMO_VENV)
-	$(PYTHON) -m venv $(DYNAMO_VENV)
-	$(DYNAMO_VENV)/bin/python $(PIP) --no-deps -r envs/dynamo.lock
-	touch $@
+$(DYNAMO_STAMP):
+	$(call build_venv,envs/dynamo.lock)
 
 # Dynamo's simulated workers read the tokenizer of the model that env-vllm prepares.
 env-dynamo: env-vllm $(DYNAMO_STAMP)
 
-$(KVCR_STAMP): envs/kvcr.lock
-	rm -rf $(KVCR_VENV)
-	$(PYTHON) -m venv $(KVCR_VENV)
-	$(KVCR_VENV)/bin/python $(PIP) --no-deps -r envs/kvcr.lock
-	touch $@
+$(KVCR_STAMP):
+	$(call build_venv,envs/kvcr.lock)
 
 env-kvcr: setup $(KVCR_STAMP)
 
@@ -104,12 +99,9 @@ live: envs
 
 test: check live docs
 
-# The site: every page of docs/, warnings are errors. A half-built environment is built anew.
-$(DOCS_STAMP): # named after the digest of its lock file, so it needs no other prerequisite
-	rm -rf $(DOCS_VENV)
-	$(PYTHON) -m venv $(DOCS_VENV)
-	$(DOCS_VENV)/bin/python $(PIP) --no-deps -r envs/docs.lock
-	touch $@
+# The site: every page of docs/, warnings are errors.
+$(DOCS_STAMP):
+	$(call build_venv,envs/docs.lock)
 
 .PHONY: docs
 docs: $(DOCS_STAMP)
@@ -132,11 +124,8 @@ LOAD_VENV := $(RESIDENTKV_CACHE)/venvs/load-$(call digest,envs/load.lock)
 LOAD_STAMP := $(LOAD_VENV)/.complete
 export RESIDENTKV_LOCUST_PYTHON := $(LOAD_VENV)/bin/python
 
-$(LOAD_STAMP): envs/load.lock
-	rm -rf $(LOAD_VENV)
-	$(PYTHON) -m venv $(LOAD_VENV)
-	$(LOAD_VENV)/bin/python $(PIP) --no-deps -r envs/load.lock
-	touch $@
+$(LOAD_STAMP):
+	$(call build_venv,envs/load.lock)
 
 env-load: $(LOAD_STAMP)
 
