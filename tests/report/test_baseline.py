@@ -85,6 +85,8 @@ BAD: dict[str, Any] = {
     "an unknown verdict": lambda d: json.dumps({**d, "rows": [{**d["rows"][0], "verdict": "fine"}]}),
     "a row twice": lambda d: json.dumps({**d, "rows": [d["rows"][0], d["rows"][0]]}),
     "a key twice": lambda d: json.dumps(d)[:-1] + ', "rows": []}',
+    "no row": lambda d: json.dumps({**d, "rows": []}),
+    "obligations that are none": lambda d: json.dumps({**d, "rows": [{**d["rows"][0], "obligations": "x"}]}),
     "no rows key": lambda d: json.dumps({k: v for k, v in d.items() if k != "rows"}),
 }
 
@@ -93,10 +95,12 @@ BAD: dict[str, Any] = {
 def test_a_baseline_that_is_not_understood_is_never_a_pass(
     site: Site, baseline: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It ends with 11 and the code of the mistake."""
+    """It ends with 11 and the code of the mistake, also where only a page compares with it."""
     baseline.write_text(BAD[name](json.loads(baseline.read_text())))
-    assert main([*check_of(site), "--baseline", str(baseline)]) == 11
-    assert "baseline.json: RKV166 " in capsys.readouterr().err
+    for command in (check_of(site), ("report", "matrix", "-o", "page.html", *check_of(site)[1:])):
+        assert main([*command, "--baseline", str(baseline)]) == 11
+        assert "baseline.json: RKV166 " in capsys.readouterr().err
+    assert not Path("page.html").exists()
 
 
 def test_a_missing_baseline_is_no_input(site: Site) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 from residentkv.claims.modes import NamedChoice
 from residentkv.errors import InputError
 from residentkv.lowering.checking import CheckedRow
 from residentkv.lowering.codes import BASELINE
-from residentkv.lowering.relation import Verdict
+from residentkv.lowering.relation import Status, Verdict
 
 
 class Change(NamedChoice):
@@ -45,6 +46,13 @@ class _Row(NamedTuple):
     is_seen: bool
 
 
+class BaselineObligation(msgspec.Struct, frozen=True, kw_only=True):
+    """What a baseline says became of one obligation of a row."""
+
+    obligation: str
+    status: Status
+
+
 class BaselineRow(msgspec.Struct, frozen=True, kw_only=True):
     """What a baseline has to say of a row; other keys of the report are not looked at."""
 
@@ -54,13 +62,19 @@ class BaselineRow(msgspec.Struct, frozen=True, kw_only=True):
     mode: str
     depth: str
     verdict: Verdict
+    obligations: tuple[BaselineObligation, ...] = ()
+
+    @property
+    def address(self) -> tuple[str, str, str, str, str]:
+        """What tells the row from every other one."""
+        return (self.runtime, self.version, self.primitive, self.mode, self.depth)
 
 
 class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     """A report that was written earlier, of which the verdicts count."""
 
     schema: Literal["residentkv.check/1"]
-    rows: list[BaselineRow]
+    rows: Annotated[list[BaselineRow], Meta(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +108,7 @@ def decode_baseline(raw: bytes, path: str) -> Baseline:
     """Read a report as a baseline.
 
     Raises:
-        InputError: RKV166, it is no report of `check`, has a key twice, or tells a row twice.
+        InputError: RKV166, it is no report of `check`, has a key twice, has no row, or tells one twice.
     """
     try:
         plain = json.loads(raw, object_pairs_hook=_distinct)
@@ -106,11 +120,10 @@ def decode_baseline(raw: bytes, path: str) -> Baseline:
         raise InputError(message, path=path, code=BASELINE.code) from None
     seen: set[tuple[str, ...]] = set()
     for row in baseline.rows:
-        key = (row.runtime, row.version, row.primitive, row.mode, row.depth)
-        if key in seen:
-            message = f"found {' '.join(key)} twice, expected each row once; write the baseline again"
+        if row.address in seen:
+            message = f"found {' '.join(row.address)} twice, expected each row once; write the baseline again"
             raise InputError(message, path=path, code=BASELINE.code)
-        seen.add(key)
+        seen.add(row.address)
     return baseline
 
 

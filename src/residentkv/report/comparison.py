@@ -6,12 +6,17 @@ Which rows are worse or better is said by `lowering.baseline`; this adds what a 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import msgspec
-
-from residentkv.lowering.baseline import Baseline, BaselineRow, RowChange, compare_rows, decode_baseline
+from residentkv.lowering.baseline import (
+    Baseline,
+    BaselineObligation,
+    BaselineRow,
+    RowChange,
+    compare_rows,
+    decode_baseline,
+)
 from residentkv.lowering.checking import CheckedRow
 from residentkv.lowering.obligations import Obligation
 
@@ -41,19 +46,6 @@ class Comparison:
     same: int
 
 
-class _PastObligation(msgspec.Struct, frozen=True):
-    obligation: str
-    status: str
-
-
-class _PastRow(BaselineRow, frozen=True, kw_only=True):
-    obligations: tuple[_PastObligation, ...] = ()
-
-
-class _Past(msgspec.Struct, frozen=True):
-    rows: list[_PastRow]
-
-
 def compare_with(raw: bytes, path: str, rows: Sequence[CheckedRow]) -> Comparison:
     """Compare this run with a report that was written earlier.
 
@@ -65,13 +57,7 @@ def compare_with(raw: bytes, path: str, rows: Sequence[CheckedRow]) -> Compariso
     Raises:
         InputError: RKV166, it is something else.
     """
-    baseline = decode_baseline(raw, path)
-    past = msgspec.json.decode(raw, type=_Past)
-    before: dict[_Address, Mapping[str, str]] = {
-        (r.runtime, r.version, r.primitive, r.mode, r.depth): {o.obligation: o.status for o in r.obligations}
-        for r in past.rows
-    }
-    return _comparison(f"since {path}", baseline, before, rows)
+    return _comparison(f"since {path}", decode_baseline(raw, path), rows)
 
 
 def compare_versions(rows: Sequence[CheckedRow]) -> list[Comparison]:
@@ -81,15 +67,15 @@ def compare_versions(rows: Sequence[CheckedRow]) -> list[Comparison]:
         versions = by_runtime.setdefault(row.descriptor.runtime, {})
         versions.setdefault(row.descriptor.version, []).append(row)
     return [
-        _comparison(f"{runtime} {old} to {new}", _baseline_of(versions[old]), _statuses(versions[old]), versions[new])
+        _comparison(f"{runtime} {old} to {new}", _baseline_of(versions[old]), versions[new])
         for runtime, versions in by_runtime.items()
         for old, new in itertools.pairwise(versions)
     ]
 
 
-def _comparison(title: str, baseline: Baseline, before: _Statuses, rows: Sequence[CheckedRow]) -> Comparison:
+def _comparison(title: str, baseline: Baseline, rows: Sequence[CheckedRow]) -> Comparison:
     changes, same = compare_rows(baseline, rows)
-    now = _statuses(rows)
+    before, now = _statuses(baseline.rows), _statuses(map(_baseline_row, rows))
     return Comparison(title, tuple(ShownChange(c, _steps(c, before, now)) for c in changes), same)
 
 
@@ -104,26 +90,22 @@ def _steps(change: RowChange, before: _Statuses, now: _Statuses) -> tuple[tuple[
     return tuple((old, new, tuple(names)) for (old, new), names in alike.items())
 
 
-def _address_of(row: CheckedRow) -> _Address:
-    return (row.descriptor.runtime, row.descriptor.version, row.row.primitive.id, row.row.mode, row.row.depth)
-
-
-def _statuses(rows: Sequence[CheckedRow]) -> dict[_Address, Mapping[str, str]]:
-    return {_address_of(r): {o.obligation.value: o.status.value for o in r.verdict.obligations} for r in rows}
+def _statuses(rows: Iterable[BaselineRow]) -> dict[_Address, Mapping[str, str]]:
+    return {row.address: {o.obligation: o.status for o in row.obligations} for row in rows}
 
 
 def _baseline_of(rows: Sequence[CheckedRow]) -> Baseline:
-    return Baseline(
-        schema="residentkv.check/1",
-        rows=[
-            BaselineRow(
-                runtime=r.descriptor.runtime,
-                version=r.descriptor.version,
-                primitive=r.row.primitive.id,
-                mode=r.row.mode.value,
-                depth=r.row.depth.value,
-                verdict=r.verdict.verdict,
-            )
-            for r in rows
-        ],
+    return Baseline(schema="residentkv.check/1", rows=list(map(_baseline_row, rows)))
+
+
+def _baseline_row(checked: CheckedRow) -> BaselineRow:
+    obligations = checked.verdict.obligations
+    return BaselineRow(
+        runtime=checked.descriptor.runtime,
+        version=checked.descriptor.version,
+        primitive=checked.row.primitive.id,
+        mode=checked.row.mode.value,
+        depth=checked.row.depth.value,
+        verdict=checked.verdict.verdict,
+        obligations=tuple(BaselineObligation(obligation=o.obligation.value, status=o.status) for o in obligations),
     )
