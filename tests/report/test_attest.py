@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,11 @@ def write_keys(kind: str = "ed25519", name: str = "key") -> tuple[str, str]:
 
 @pytest.fixture
 def statement(broken: Path) -> Path:
-    """A statement about the broken trace."""
+    """A statement about the broken trace; base64 of it is padded."""
     path = Path("statement.json")
     assert main(["audit", str(broken), "--format", "in-toto", "-o", str(path)]) == 10
+    while path.stat().st_size % 3 == 0:
+        path.write_text(path.read_text() + "\n")
     return path
 
 
@@ -96,9 +99,20 @@ def change_payload(plain: dict[str, Any]) -> None:
     plain["payload"] = base64.b64encode(json.dumps(payload).encode()).decode()
 
 
+def change_idle_bits(plain: dict[str, Any]) -> None:
+    """Make the statement end within three bytes and turn the bits of its last letter that stand for nothing."""
+    padding = len(plain["payload"]) - len(plain["payload"].rstrip("="))
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    assert padding, "this statement has no idle bits"
+    last = letters[letters.index(plain["payload"][-padding - 1]) ^ 1]
+    plain["payload"] = plain["payload"][: -padding - 1] + last + "=" * padding
+
+
 DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], Any], int]] = {
     "another payload": (change_payload, 10),
     "no signature": (lambda e: e.update(signatures=[]), 10),
+    "idle bits": (change_idle_bits, 11),
+    "a key with another name": (lambda e: e.update(payloadtype=e.pop("payloadType")), 11),
     "another type": (lambda e: e.update(payloadType="text/plain"), 11),
     "payload that is no base64": (lambda e: e.update(payload="*"), 11),
     "no payload": (lambda e: e.pop("payload"), 11),
@@ -120,6 +134,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], int, str]] = {
     "no subject": (lambda s: s.update(subject=[]), 11, "RKV401"),
     "another subject": (lambda s: s["subject"][0]["digest"].update(sha256="0" * 64), 11, "RKV401"),
     "another predicate": (lambda s: s.update(predicateType="urn:x:y"), 11, "RKV401"),
+    "a predicate without end": (lambda s: s.update(predicateType="u" * 1_000_000), 11, "RKV401"),
     "another report": (lambda s: s["predicate"]["report"].update(schema="residentkv.suite/1"), 11, "RKV401"),
     "no traces": (lambda s: s["predicate"]["report"].update(traces=[]), 11, "RKV401"),
     "a better verdict": (lambda s: s["predicate"]["report"]["traces"][0].update(verdict="conforming"), 10, "RKV404"),
@@ -137,7 +152,16 @@ def test_what_a_statement_says_is_judged_again(statement: Path, name: str, capsy
     statement.write_text(json.dumps(plain))
     capsys.readouterr()
     assert main(["attest", "verify", str(statement), "--unsigned"]) == code
-    assert rule in "".join(capsys.readouterr())
+    told = "".join(capsys.readouterr())
+    assert rule in told and len(told) < 2_000
+
+
+def test_the_predicate_type_is_ours_to_give(statement: Path) -> None:
+    """It is a UUID, which needs no domain, and the page of the formats says what it is."""
+    kind = json.loads(statement.read_text())["predicateType"]
+    assert uuid.UUID(kind).urn == kind
+    page = Path(__file__).parents[2] / "docs" / "formats.md"
+    assert f"The predicate type is `{kind}`" in page.read_text()
 
 
 def test_nobody_is_believed_by_accident(statement: Path, envelope: Path) -> None:

@@ -78,6 +78,7 @@ def verify(file: str, keys: tuple[str, ...], unsigned: bool, root: str) -> int:
         plain = _decode_json(payload, file)
         lines.append(f"signed by {keyid}")
     elif not unsigned:
+        _decode_statement(plain, file)
         raise UsageError(f"{file}: found a bare statement with --key, expected an envelope; 'residentkv attest sign'")
     else:
         lines.append("not signed: whoever can write this file can say anything in it")
@@ -153,7 +154,7 @@ def _decode_statement(plain: Mapping[str, Any], path: str) -> Statement:
     """
     kind = plain.get("_type"), plain.get("predicateType")
     if kind != (STATEMENT_TYPE, PREDICATE_TYPE):
-        raise _not_a_statement(f"found type {kind[0]!r} and predicate type {kind[1]!r}", path)
+        raise _not_a_statement(f"found type {kind[0]!r:.80} and predicate type {kind[1]!r:.80}", path)
     try:
         statement = msgspec.convert(plain, Statement)
         report = statement["predicate"]["report"]

@@ -22,9 +22,9 @@ from residentkv.cli.check import check_rows
 from residentkv.cli.evidence import read_evidence
 from residentkv.cli.litmus import litmus_document, render_litmus
 from residentkv.errors import EXIT_PASS, EXIT_UNKNOWN, EXIT_VIOLATED, NoInputError, UsageError
+from residentkv.lowering import relation
 from residentkv.lowering.checking import CheckedRow, Selection, exit_code_of
 from residentkv.lowering.exhibits import TraceItem
-from residentkv.lowering.relation import Verdict as RowVerdict
 from residentkv.report.audits import audit_document
 from residentkv.report.documents import check_document, json_text, name_of
 from residentkv.report.text import CAVEAT, render_audit
@@ -123,7 +123,7 @@ def _sections(folder: Path) -> Iterator[tuple[str, str, int]]:
         f"{both[0].verdict.verdict.value}, because {lost.obligation.value if lost else 'nothing'} is contradicted. "
         "Good traces do not outweigh it."
     )
-    rejected = both[0].verdict.verdict is RowVerdict.REJECTED
+    rejected = both[0].verdict.verdict is relation.Verdict.REJECTED
     yield (
         "5. And with the violating trace",
         textwrap.fill(text, COLUMNS) + "\n",
@@ -138,9 +138,9 @@ def _check(items: Sequence[TraceItem], runtime: str | None = None) -> list[Check
 def _row_code(rows: Sequence[CheckedRow]) -> int:
     """Return 0 only when there are rows and all are native_sound."""
     verdicts = {r.verdict.verdict for r in rows}
-    if verdicts == {RowVerdict.NATIVE_SOUND}:
+    if verdicts == {relation.Verdict.NATIVE_SOUND}:
         return EXIT_PASS
-    return EXIT_VIOLATED if RowVerdict.REJECTED in verdicts else EXIT_UNKNOWN
+    return EXIT_VIOLATED if relation.Verdict.REJECTED in verdicts else EXIT_UNKNOWN
 
 
 def _summary(rows: Sequence[CheckedRow]) -> str:
@@ -148,7 +148,7 @@ def _summary(rows: Sequence[CheckedRow]) -> str:
     lines: list[str] = []
     for name in dict.fromkeys(name_of(r) for r in rows):
         counts = Counter(r.verdict.verdict for r in rows if name_of(r) == name)
-        told = ", ".join(f"{counts[v]} {v.value}" for v in RowVerdict if counts[v])
+        told = ", ".join(f"{counts[v]} {v.value}" for v in relation.Verdict if counts[v])
         lines.append(f"{name:<18}{counts.total():>4} rows: {told}")
     lines.append("")
     lines.append(

@@ -67,7 +67,9 @@ def open_envelope(envelope: dict[str, Any], keys: Sequence[Path], path: str) -> 
         raise UsageError(f"found no {e.name}, expected it for signatures; {EXTRA}") from None
     public = [_public_key(key) for key in keys]
     try:
-        base64.b64decode(envelope["payload"], validate=True)
+        payload = envelope["payload"]
+        if base64.b64encode(base64.b64decode(payload, validate=True)).decode() != payload:
+            raise ValueError("the payload is base64 with bits that stand for nothing")
         opened = Envelope.from_dict(envelope)
     except (KeyError, TypeError, ValueError, AttributeError, binascii.Error, Error) as e:
         raise InputError(f"found no DSSE envelope ({e!r})", path=path, code=NOT_A_STATEMENT.code) from None

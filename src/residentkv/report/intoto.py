@@ -15,7 +15,12 @@ from residentkv.report.places import shipped_name
 from residentkv.report.shapes import AuditDocument, CheckDocument, Sha256
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE: Final = "urn:residentkv:verdicts:v1"
+PREDICATE_TYPE: Final = "urn:uuid:fd06caf8-41b8-4fb3-87e1-dac9ec74ff8c"
+"""Drawn once for version 1 of the predicate and never used for anything else; version 2 gets another one.
+
+A type URI has to be the author's to give. A name under https or `tag:` needs a domain, which the project does not own,
+and `urn:residentkv:` a namespace that is not registered (RFC 8141); `urn:uuid:` is registered and free (RFC 9562).
+"""
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 
 
@@ -49,7 +54,7 @@ class Predicate(TypedDict):
 class Statement(TypedDict):
     _type: Literal["https://in-toto.io/Statement/v1"]
     subject: list[Subject]
-    predicateType: Literal["urn:residentkv:verdicts:v1"]
+    predicateType: Literal["urn:uuid:fd06caf8-41b8-4fb3-87e1-dac9ec74ff8c"]
     predicate: Predicate
 
 
