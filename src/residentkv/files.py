@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -30,6 +31,15 @@ def check_plain(path: Path) -> None:
         raise OSError(errno.EINVAL, "Not a plain file", str(path))
 
 
+def is_there(path: Path) -> bool:
+    """Return whether a path leads to something; a name that no file can have, such as one too long, leads nowhere."""
+    try:
+        path.stat()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def read_input(path: Path) -> bytes:
     """Return a file.
 
@@ -46,14 +56,17 @@ def read_input(path: Path) -> bytes:
 def replace_file(path: Path, content: bytes) -> None:
     """Replace a file in one step, keeping its permissions: a reader sees the old content or the new, never a part.
 
+    What a symbolic link leads to is replaced, not the link.
+
     Raises:
         OSError: it cannot be written, or names a device or a pipe, which a file must not take the place of.
     """
+    mode = 0o644
+    with contextlib.suppress(FileNotFoundError):
+        check_plain(path)
+        mode = path.stat().st_mode & 0o7777
     target = path.resolve()
-    if target.exists():
-        check_plain(target)
-    mode = target.stat().st_mode & 0o7777 if target.exists() else 0o644
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:20]}.", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as f:
             f.write(content)

@@ -36,7 +36,7 @@ def write_evidence(path: str | os.PathLike[str], reports: Iterable[AuditReport])
     """
     reports = list(reports)
     target = Path(path)
-    folder = target.resolve().parent
+    folder = Path(os.path.realpath(target)).parent
     evidence = evidence_file(reports, paths=[_named_from(folder, r.path) for r in reports])
     try:
         replace_file(target, encode_evidence(evidence))

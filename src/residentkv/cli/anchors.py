@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 import msgspec
 
-from residentkv.cli.options import named_sources, source_options
+from residentkv.cli.options import named_sources, source_options, write_file
 from residentkv.errors import EXIT_PASS, EXIT_UNKNOWN, InputError, NoInputError, UsageError, near
-from residentkv.files import read_input, replace_file
+from residentkv.files import read_input
 from residentkv.lowering.anchors import AnchorReport, AnchorState, AnchorVerifier, Scope
 from residentkv.lowering.descriptor import decode_draft
 from residentkv.lowering.drift import Drift, find_drift, scope_of
@@ -101,7 +101,7 @@ def add(
         click.echo(f"{name}: {_summary(values)}")
     decode_draft(text.encode(), descriptor)
     if todo:
-        replace_file(path, text.encode())
+        write_file(path, text)
     click.echo(f"{len(todo)} of {len({**draft.anchors, **todo})} anchors written to {descriptor}")
 
 

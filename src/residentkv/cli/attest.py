@@ -13,7 +13,7 @@ import msgspec
 
 from residentkv.audit.api import audit_file
 from residentkv.audit.model import Profile
-from residentkv.cli.options import write_report
+from residentkv.cli.options import check_output, write_report
 from residentkv.errors import EXIT_NO_INPUT, EXIT_PASS, EXIT_VIOLATED, InputError, NoInputError, UsageError
 from residentkv.files import read_input
 from residentkv.report.audits import audit_document
@@ -42,6 +42,7 @@ def sign(statement: str, key: str, output: str | None) -> int:
     Example:
       residentkv attest sign STATEMENT --key FILE -o ENVELOPE
     """
+    check_output(output, [statement, key])
     raw = read_input(Path(statement))
     _decode_statement(_decode_json(raw, statement), statement)
     write_report(json_text(sign_payload(raw, read_input(Path(key)), key)), output)

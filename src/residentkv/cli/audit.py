@@ -10,12 +10,13 @@ import click
 from residentkv.audit.api import audit_file
 from residentkv.audit.confirm import write_evidence
 from residentkv.audit.model import AuditReport, Profile, Verdict
-from residentkv.cli.options import Format, format_options, write_report
+from residentkv.cli.options import Format, check_output, format_options, write_report
 from residentkv.cli.render import render_audit_as
 from residentkv.errors import EXIT_NO_INPUT, EXIT_PASS, EXIT_UNKNOWN, EXIT_VIOLATED, NoInputError, UsageError
 from residentkv.report.audits import audit_document
 from residentkv.report.plain import escape_controls
 from residentkv.report.text import render_audit, render_caveat
+from residentkv.trace.segments import parts_of
 
 
 @click.command()
@@ -49,6 +50,11 @@ def audit(traces: tuple[str, ...], profile: str, evidence_out: str | None, form:
         )
     if evidence_out is not None and "-" in traces:
         raise UsageError("audit: found --evidence-out with standard input, expected files that can be read again")
+    read = [part for trace in traces for part in parts_of(trace)]
+    check_output(output, read)
+    check_output(evidence_out, read)
+    if output is not None and evidence_out is not None and Path(output).absolute() == Path(evidence_out).absolute():
+        raise UsageError(f"audit: found {output} as report and as evidence, expected two files")
     reports: list[AuditReport] = []
     missing: list[NoInputError] = []
     for trace in traces:

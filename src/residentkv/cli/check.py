@@ -12,8 +12,17 @@ from pathlib import Path
 import click
 
 from residentkv.claims.modes import Mode
-from residentkv.cli.evidence import audit_brought_traces, read_evidence, trace_files, unused_note
-from residentkv.cli.options import Format, complete_from, format_options, named_sources, source_options, write_report
+from residentkv.cli.evidence import audit_brought_traces, named_traces, read_evidence, trace_files, unused_note
+from residentkv.cli.options import (
+    Format,
+    check_output,
+    complete_from,
+    format_options,
+    named_sources,
+    source_files,
+    source_options,
+    write_report,
+)
 from residentkv.cli.render import render_check_as
 from residentkv.errors import EXIT_PASS, EXIT_VIOLATED, NoInputError, UsageError, near
 from residentkv.files import read_input
@@ -101,6 +110,8 @@ def check(
     descriptors = select_descriptors(runtime, version, files)
     check_primitive(primitive, descriptors)
     sources = named_sources(documents, checkouts, archives, site_packages)
+    named = [*files, *evidence, *source_files(documents, archives), *([] if baseline is None else [baseline])]
+    check_output(output, [*named, *named_traces(descriptors, evidence)])
     traces, notes = read_evidence(evidence)
     rows = check_rows(descriptors, selection, sources, traces, recorded)
     if not rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import tempfile
 import textwrap
@@ -22,11 +23,13 @@ from residentkv.cli.check import check_rows
 from residentkv.cli.evidence import read_evidence
 from residentkv.cli.litmus import litmus_document, render_litmus
 from residentkv.errors import EXIT_PASS, EXIT_UNKNOWN, EXIT_VIOLATED, NoInputError, UsageError
+from residentkv.files import is_there
 from residentkv.lowering import relation
 from residentkv.lowering.checking import CheckedRow, Selection, exit_code_of
 from residentkv.lowering.exhibits import TraceItem
 from residentkv.report.audits import audit_document
 from residentkv.report.documents import check_document, json_text, name_of
+from residentkv.report.plain import escape_controls
 from residentkv.report.text import CAVEAT, render_audit
 from residentkv.report.verdicts import render_check
 from residentkv.runtimes.litmus import differences, run_litmus
@@ -49,15 +52,15 @@ def demo(out: str) -> int:
     The folder is written whole or not at all; an earlier report in it is replaced. Exit code: 0 when everything came
     out as it should, 10 when something that should hold is violated, 11 when something is unknown.
     """
-    target = Path(out)
-    with staged_folder(target) as folder:
+    with staged_folder(Path(out)) as folder:
         sections = list(_sections(folder))
         codes = {c for _, _, c in sections}
         code = next(c for c in (EXIT_VIOLATED, EXIT_UNKNOWN, EXIT_PASS) if c in codes)
         text = "\n".join(f"{title}\n{'=' * len(title)}\n{body}" for title, body, _ in sections)
         (folder / "report.txt").write_text(text)
     click.echo(text)
-    click.echo(f"{'Everything is as it should be' if code == EXIT_PASS else 'NOT as it should be'}. Report: {target}")
+    state = "Everything is as it should be" if code == EXIT_PASS else "NOT as it should be"
+    click.echo(f"{state}. Report: {escape_controls(out)}")
     return code
 
 
@@ -193,26 +196,28 @@ def _write(path: Path, document: object) -> None:
 
 
 @contextmanager
-def staged_folder(target: Path) -> Iterator[Path]:
-    """Give a folder to write to that takes the place of `target` only when everything in it was written.
+def staged_folder(named: Path) -> Iterator[Path]:
+    """Give a folder to write to that takes the place of the one that is named only when everything in it was written.
 
     Raises:
-        UsageError: `target` exists and is not an earlier report.
+        UsageError: it exists and is not an earlier report.
         NoInputError: the folder cannot be made.
     """
-    if target.exists() and not (target / _MARK).exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise UsageError(f"--out: {target} exists and is no report of 'residentkv demo'; choose another folder")
+    target = Path(os.path.realpath(named))
+    is_free = is_there(target) and target.is_dir() and not any(target.iterdir())
+    if os.path.lexists(target) and not is_free and not (target / _MARK).exists():
+        raise UsageError(f"--out: {named} exists and is no report of 'residentkv demo'; choose another folder")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as e:
-        raise NoInputError(f"{target}: cannot be made ({e.strerror or e}), expected a folder to write to") from None
+        raise NoInputError(f"{named}: cannot be made ({e.strerror or e}), expected a folder to write to") from None
     old = staging.with_name(f"{staging.name}.old")
     try:
         staging.chmod(0o755)
         yield staging
         (staging / _MARK).write_text("written by 'residentkv demo'; replaced by the next one\n")
-        if target.exists():
+        if is_there(target):
             target.rename(old)
         staging.rename(target)
     finally:

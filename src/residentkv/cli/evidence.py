@@ -60,6 +60,22 @@ def trace_files(files: Sequence[str]) -> list[TraceFileDocument]:
     return [found[path] for path in sorted(found)]
 
 
+def named_traces(descriptors: Sequence[Descriptor], evidence: Sequence[str]) -> list[Path]:
+    """Return the traces that descriptors bring and evidence files name.
+
+    Raises:
+        NoInputError: an evidence file does not exist.
+        InputError: it cannot be understood.
+    """
+    beside = [
+        Path(d.path).parent / anchor.file
+        for d in descriptors
+        for anchor in d.anchors.values()
+        if isinstance(anchor, TraceAnchor)
+    ]
+    return [*beside, *(Path(trace["path"]) for trace in trace_files(evidence))]
+
+
 def _trace_notes(path: Path, items: Sequence[TraceItem]) -> list[str]:
     """Tell of every trace that shows nothing, or not what the file says, why: the findings of the audit, by event."""
     from residentkv.audit.api import audit_file

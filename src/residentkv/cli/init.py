@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 import msgspec
 
-from residentkv.cli.options import named_sources, source_options
+from residentkv.cli.options import named_sources, source_options, write_file
 from residentkv.errors import EXIT_PASS, NoInputError, UsageError
-from residentkv.files import replace_file
+from residentkv.files import is_there
 from residentkv.lowering.anchors import AnchorVerifier, PackageCopy, Scope, TargetAbsentError, TargetUnreadableError
 from residentkv.lowering.candidates import (
     WORDS,
@@ -24,7 +24,7 @@ from residentkv.lowering.candidates import (
 )
 from residentkv.lowering.descriptor import decode_descriptor
 from residentkv.lowering.edit import Value
-from residentkv.lowering.format import PackageAnchor
+from residentkv.lowering.format import Ident, PackageAnchor
 from residentkv.lowering.pinning import pin_anchor
 from residentkv.report.plain import escape_controls
 
@@ -63,8 +63,10 @@ def init(
     """
     if limit < 1:
         raise UsageError(f"init: found --limit {limit}, expected 1 or more")
+    if runtime is not None:
+        _check_runtime(runtime)
     path = Path(output or f"{_UNFIT.sub('-', package.lower())}.yaml")
-    if path.exists():
+    if is_there(path):
         raise UsageError(f"init: {path} exists, expected a new file; judged work is not written over")
     sources = named_sources(documents, checkouts, archives, site_packages)
     copy = _only_copy(sources.package_copies([package]), package, version)
@@ -88,16 +90,23 @@ def init(
     notes += [f"Not read: {text}" for text in unread[:MAX_UNREAD_TOLD]]
     if len(unread) > MAX_UNREAD_TOLD:
         notes.append(f"and {len(unread) - MAX_UNREAD_TOLD} files more that could not be read.")
-    named = runtime or _UNFIT.sub("-", copy.distribution.lower()).strip("-._")
+    named = runtime if runtime is not None else _UNFIT.sub("-", copy.distribution.lower()).strip("-._")
     text = render_skeleton(
         named, copy.distribution, copy.version, candidates, pinned, names, [escape_controls(n) for n in notes]
     )
     decode_descriptor(text.encode(), str(path))  # a skeleton that does not parse is our mistake, and is not written
-    _write_new(path, text)
+    write_file(path, text)
     for word, group in candidates.items():
         click.echo(f"{word:<10} {len(group):>3} candidates, such as {group[0].symbol} in {group[0].file}")
     click.echo(escape_controls(f"{path}: {len(names)} anchors, nothing judged; every row of it is unknown"))
     return EXIT_PASS
+
+
+def _check_runtime(name: str) -> None:
+    try:
+        msgspec.convert(name, Ident)
+    except msgspec.ValidationError:
+        raise UsageError(f"init: found --runtime {name[:60]!r}, expected a lower-case name without spaces") from None
 
 
 def _only_copy(copies: Sequence[PackageCopy], package: str, version: str | None) -> PackageCopy:
@@ -125,23 +134,20 @@ def _survey(copy: PackageCopy, unread: list[str]) -> Iterator[Candidate]:
         if not file.endswith(".py") or re.search(r"(^|/)(tests?|testing)/|(^|/)(test_[^/]*|conftest)\.py$", file):
             continue
         try:
-            yield from (c for c in find_candidates(file, copy.read(file)) if _is_anchor(copy.distribution, c))
+            raw = copy.read(file)
+            raw.decode("utf-8")  # anchors are digests of UTF-8 text, whatever else Python would read
+            yield from (c for c in find_candidates(file, raw) if _is_anchor(copy.distribution, c))
         except (TargetAbsentError, TargetUnreadableError, SyntaxError, ValueError, RecursionError, MemoryError) as e:
             unread.append(f"{file}: {e}")
 
 
 def _is_anchor(package: str, candidate: Candidate) -> bool:
-    """Return whether a descriptor could name it; a symbol in other letters than ASCII, for one, cannot be."""
+    """Return whether a descriptor could name it; a file with a control character in its name, for one, cannot be."""
+    if not candidate.file.isprintable():
+        return False
     address = {"type": "package", "package": package, "file": candidate.file, "symbol": candidate.symbol}
     try:
         msgspec.convert(address, PackageAnchor)
     except msgspec.ValidationError:
         return False
     return True
-
-
-def _write_new(path: Path, text: str) -> None:
-    try:
-        replace_file(path, text.encode())
-    except OSError as e:
-        raise NoInputError(f"{path}: cannot be written ({e.strerror or e}), expected a new file in a folder") from None

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from residentkv.cli.options import make_folder
 from residentkv.errors import EXIT_PASS, EXIT_VIOLATED, UsageError
 from residentkv.report.documents import json_text
 from residentkv.runtimes.litmus import (
@@ -38,7 +39,7 @@ def _reference(out: Path | None) -> LitmusRuntime:
 def _vllm(out: Path | None) -> LitmusRuntime:
     from residentkv.witness.capacity import VllmLitmus
 
-    return VllmLitmus(out)
+    return VllmLitmus(None if out is None else make_folder(out))
 
 
 RUNTIMES: dict[str, Callable[[Path | None], LitmusRuntime]] = {"reference": _reference, "vllm": _vllm}

@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 
 from residentkv.claims.modes import NamedChoice
 from residentkv.errors import NoInputError, UsageError
-from residentkv.files import replace_file
+from residentkv.files import is_there, replace_file
 from residentkv.sources.machine import MachineSources, machine_sources
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -75,10 +75,47 @@ def write_report(text: str, output: str | None) -> None:
         if text:
             click.echo(text.rstrip("\n"))
         return
+    write_file(output, text.rstrip("\n") + "\n")
+
+
+def write_file(output: str | Path, text: str) -> None:
+    """Replace a file in one step.
+
+    Raises:
+        NoInputError: it cannot be written.
+    """
     try:
-        replace_file(Path(output), text.rstrip("\n").encode("utf-8", "surrogateescape") + b"\n")
+        replace_file(Path(output), text.encode("utf-8", "surrogateescape"))
     except OSError as e:
         raise NoInputError(f"{output}: cannot be written ({e.strerror or e}), expected a file in a folder") from None
+
+
+def make_folder(folder: str | Path) -> Path:
+    """Return a folder to write to, made when it does not exist.
+
+    Raises:
+        NoInputError: it cannot be made.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise NoInputError(f"{folder}: cannot be made ({e.strerror or e}), expected a folder to write to") from None
+    return Path(folder)
+
+
+def check_output(output: str | None, inputs: Iterable[str | Path]) -> None:
+    """Check that a file to write is none of those that are read: a trace or a baseline is not lost by a slip.
+
+    Raises:
+        UsageError: it is one of them, be it by another name.
+    """
+    if output is None or not is_there(Path(output)):
+        return
+    for name in inputs:
+        if is_there(Path(name)) and Path(output).samefile(name):
+            raise UsageError(
+                f"{output}: found what this command reads ({name}), expected another file; nothing is written over it"
+            )
 
 
 def complete_from(words: Callable[[], Iterable[str]]) -> Callable[..., list[CompletionItem]]:
@@ -88,6 +125,11 @@ def complete_from(words: Callable[[], Iterable[str]]) -> Callable[..., list[Comp
         return [CompletionItem(word) for word in words() if word.startswith(incomplete)]
 
     return complete
+
+
+def source_files(documents: tuple[str, ...], archives: tuple[str, ...]) -> list[Path]:
+    """Return the files that --document and --archive name."""
+    return [*map(Path, archives), *split_pairs(documents, "--document").values()]
 
 
 def source_options(command: _F) -> _F:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from residentkv.claims.modes import Mode
+from residentkv.cli.options import make_folder
 from residentkv.errors import EXIT_PASS, NoInputError, UsageError
 from residentkv.report.plain import escape_controls
 from residentkv.runtimes.reference.config import Mechanism
@@ -37,11 +36,7 @@ def reference_run(out: str, mode: str | None, name: str | None, off: tuple[str, 
     """
     chosen = select_workloads(mode, name)
     mechanisms = frozenset(_mechanism(word) for word in off)
-    folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise NoInputError(f"{out}: cannot be made ({e.strerror or e}), expected a folder to write to") from None
+    folder = make_folder(out)
     for workload in chosen:
         trace = folder / f"{workload.name}.jsonl"
         try:

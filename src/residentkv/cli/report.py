@@ -11,10 +11,10 @@ from residentkv.audit.api import audit_events
 from residentkv.claims.modes import Mode
 from residentkv.cli.audit import exit_code_of as exit_code_of_audits
 from residentkv.cli.check import check_primitive, check_rows
-from residentkv.cli.evidence import read_evidence, unused_note
-from residentkv.cli.options import named_sources, source_options
+from residentkv.cli.evidence import named_traces, read_evidence, unused_note
+from residentkv.cli.options import check_output, named_sources, source_files, source_options, write_report
 from residentkv.errors import InputError, NoInputError, UsageError
-from residentkv.files import read_input, replace_file
+from residentkv.files import read_input
 from residentkv.lowering.checking import Selection, exit_code_of
 from residentkv.lowering.depth import Depth
 from residentkv.report.comparison import compare_versions, compare_with
@@ -25,6 +25,7 @@ from residentkv.report.plain import escape_controls
 from residentkv.sources.library import select_descriptors
 from residentkv.trace.events import AnyEvent
 from residentkv.trace.reader import TraceDigest, read_any
+from residentkv.trace.segments import parts_of
 
 MAX_EVENTS = 300_000
 """Events of one page; a browser that has to hold many more is no pleasure."""
@@ -89,6 +90,8 @@ def matrix(
     descriptors = select_descriptors(runtime, version, files)
     check_primitive(primitive, descriptors)
     past = None if baseline is None else read_input(Path(baseline))
+    named = [*files, *evidence, *numbers, *source_files(documents, archives), *([] if baseline is None else [baseline])]
+    check_output(output, [*named, *named_traces(descriptors, evidence)])
     traces, notes = read_evidence(evidence)
     sources = named_sources(documents, checkouts, archives, site_packages)
     rows = check_rows(descriptors, selection, sources, traces, recorded)
@@ -113,7 +116,7 @@ def matrix(
         charts=[chart for name in numbers for chart in charts_of(read_input(Path(name)), name)],
         notes=[*notes, *unused_note(traces, rows)],
     )
-    _write(output, page)
+    write_report(page, output)
     click.echo(f"{escape_controls(output)}: {len(rows)} rows of {len(descriptors)} descriptors")
     return exit_code_of(row.verdict.verdict for row in rows)
 
@@ -132,6 +135,7 @@ def timeline(trace: str, output: str) -> int:
     Example:
       residentkv report timeline trace.jsonl -o timeline.html
     """
+    check_output(output, parts_of(trace))
     digest = TraceDigest()
     chunks: list[list[AnyEvent]] = []
     problem: InputError | None = None
@@ -154,17 +158,10 @@ def timeline(trace: str, output: str) -> int:
             raise problem
 
     found = audit_events(again(), path=trace, sha256=digest.sha256 or "")
-    _write(output, render_timeline(chunks, found))
+    write_report(render_timeline(chunks, found), output)
     click.echo(f"{escape_controls(output)}: {found.events} events, {found.verdict.value}")
     return exit_code_of_audits([found])
 
 
 def _repeated(*options: tuple[str, tuple[str, ...]]) -> list[str]:
     return [word for name, values in options for value in values for word in (name, value)]
-
-
-def _write(output: str, text: str) -> None:
-    try:
-        replace_file(Path(output), text.encode())
-    except OSError as e:
-        raise UsageError(f"{output}: cannot be written ({e.strerror or e}), expected a file in a folder") from None

@@ -13,8 +13,8 @@ from rich.table import Table
 from residentkv.audit.api import audit_file
 from residentkv.audit.confirm import write_evidence
 from residentkv.audit.model import AuditReport
+from residentkv.cli.options import make_folder, write_file
 from residentkv.errors import EXIT_PASS, EXIT_VIOLATED
-from residentkv.files import replace_file
 from residentkv.report.plain import escape_controls
 from residentkv.runtimes.study import CaseRun, Check, Loss, choose_cases, find_study
 
@@ -59,8 +59,7 @@ def study(runtime: str, names: tuple[str, ...], listing: bool, reduced: bool, ou
         for case in found.cases:
             click.echo(f"{case.name:28} {case.title}")
         return EXIT_PASS
-    folder = out if out is not None else Path("out") / "study" / runtime
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(out if out is not None else Path("out") / "study" / runtime)
     console = Console(stderr=True, markup=False, highlight=False, emoji=False)
     runs = found.run(
         choose_cases(found, names), folder, reduced=reduced, progress=lambda line: console.print(line, style="dim")
@@ -68,8 +67,8 @@ def study(runtime: str, names: tuple[str, ...], listing: bool, reduced: bool, ou
     results, reports = judge_runs(runs, folder)
     write_evidence(folder / "evidence.json", reports)
     text = msgspec.json.format(msgspec.json.encode(results), indent=1)
-    replace_file(folder / "results.json", text + b"\n")
-    replace_file(folder / "losses.md", render_losses(results).encode())
+    write_file(folder / "results.json", text.decode() + "\n")
+    write_file(folder / "losses.md", render_losses(results))
     if as_json:
         click.echo(text.decode())
     else:

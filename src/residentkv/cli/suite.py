@@ -11,7 +11,7 @@ import click
 from residentkv.audit import Verdict, audit_file
 from residentkv.audit.confirm import items_of
 from residentkv.claims.modes import Mode
-from residentkv.cli.options import UNSIGNED_FORMATS, Format, format_options, write_report
+from residentkv.cli.options import UNSIGNED_FORMATS, Format, check_output, format_options, write_report
 from residentkv.cli.render import render_suite_as
 from residentkv.errors import EXIT_PASS, EXIT_VIOLATED, InputError, UsageError
 from residentkv.files import read_input
@@ -44,6 +44,7 @@ def suite(slugs: tuple[str, ...], mutants: bool, traces: tuple[str, ...], form: 
         raise UsageError("suite: found --trace without --mutants, expected both; without it no trace is changed")
     if slugs and mutants:
         raise UsageError("suite: found --case with --mutants, expected one of them; mutants are made from everything")
+    check_output(output, traces)
     known = load_cases()
     cases = pick_cases(known, slugs)
     results = [run_case(slug, case) for slug, case in cases.items()]

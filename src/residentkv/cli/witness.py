@@ -12,6 +12,7 @@ from rich.table import Table
 
 from residentkv.audit.confirm import write_evidence
 from residentkv.cli.audit import exit_code_of
+from residentkv.cli.options import make_folder
 from residentkv.errors import EXIT_PASS, EXIT_VIOLATED, UsageError, near
 from residentkv.files import replace_file
 from residentkv.report.audits import audit_document
@@ -65,7 +66,7 @@ def witness(
     if not scenarios:
         raise UsageError("witness: found nothing to run, expected --scenario NAME or --all; --list shows the names")
     console = Console(stderr=True, markup=False, highlight=False, emoji=False)
-    todo = plan_runs(scenarios, out, repeat=repeat)
+    todo = plan_runs(scenarios, make_folder(out), repeat=repeat)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         total = sum(1 + bool(r.scenario.same or r.scenario.differ) for r in todo)

@@ -16,7 +16,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from residentkv.claims.modes import NamedChoice
-from residentkv.errors import ResidentKVError
+from residentkv.errors import EXIT_UNKNOWN, ResidentKVError
 from residentkv.lowering.format import Anchor, CodeAnchor, DocumentAnchor, GitAnchor, PackageAnchor, TraceAnchor
 from residentkv.lowering.text import (
     LineSpan,
@@ -36,6 +36,8 @@ class TargetAbsentError(ResidentKVError):
 
 class TargetUnreadableError(ResidentKVError):
     """The place could not be read; the message says why and what to do."""
+
+    exit_code = EXIT_UNKNOWN
 
 
 class AnchorState(NamedChoice):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
 from residentkv.errors import NoInputError
+from residentkv.files import is_there
 from residentkv.lowering.anchors import PackageCopy, TargetAbsentError, TargetUnreadableError
 from residentkv.sources.archives import archives_named, open_archive
 from residentkv.sources.cache import MAX_TRACE_BYTES, checkouts_dir, packages_dir, venv_site_packages
@@ -88,6 +89,13 @@ class MachineSources:
         return read_limited(path, MAX_TRACE_BYTES)
 
 
+def _check_named(path: Path, is_kind: Callable[[Path], bool], kind: str) -> None:
+    if not is_there(path):
+        raise NoInputError(f"{path}: no such {kind}, expected it because it was named on the command line")
+    if not is_kind(path):
+        raise NoInputError(f"{path}: found no {kind}, expected one because it was named on the command line")
+
+
 def machine_sources(
     *,
     site_packages: Sequence[Path] = (),
@@ -98,11 +106,12 @@ def machine_sources(
     """Return the sources of this machine: this interpreter, the cache folder, and what the caller names.
 
     Raises:
-        NoInputError: something that the caller named does not exist.
+        NoInputError: something that the caller named is not there, or is a file for a folder or the other way round.
     """
-    for path in [*site_packages, *archives, *(checkouts or {}).values(), *(documents or {}).values()]:
-        if not path.exists():
-            raise NoInputError(f"{path}: no such file or folder, expected it because it was named on the command line")
+    for path in [*site_packages, *(checkouts or {}).values()]:
+        _check_named(path, Path.is_dir, "folder")
+    for path in [*archives, *(documents or {}).values()]:
+        _check_named(path, Path.is_file, "file")
     return MachineSources(
         site_packages=[*site_packages, *venv_site_packages()],
         archives=archives,

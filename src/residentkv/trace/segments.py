@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from residentkv.errors import InputError
+from residentkv.files import is_there
 from residentkv.trace.codec import decode_line
 from residentkv.trace.events import AnyEvent
 from residentkv.trace.streams import MAX_LINE_BYTES
@@ -35,7 +36,7 @@ def parts_of(path: str) -> list[str]:
     if path == "-":
         return [path]
     parts = rotated_parts(path)
-    return [*parts, path] if Path(path).exists() or not parts else parts
+    return [*parts, path] if is_there(Path(path)) or not parts else parts
 
 
 def set_aside(path: str) -> str:
