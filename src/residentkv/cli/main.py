@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
+import io
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from residentkv import __version__
-from residentkv.errors import EXIT_INTERNAL, EXIT_USAGE, ResidentKVError, near
+from residentkv.errors import EXIT_INTERNAL, EXIT_NO_INPUT, EXIT_USAGE, ResidentKVError, near
 from residentkv.report.plain import escape_controls
 
 _COMMANDS: dict[str, tuple[str, str]] = {
@@ -33,6 +38,8 @@ _COMMANDS: dict[str, tuple[str, str]] = {
 }
 """Name of a command, where it is, and its line in the help."""
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -53,7 +60,7 @@ class _LazyGroup(click.Group):
         if args and args[0] not in _COMMANDS:
             words = sorted(_COMMANDS)
             raise click.UsageError(
-                f"unknown command {args[0]!r}, expected one of {', '.join(words)}{near(args[0], words)}"
+                f"unknown command {args[0][:60]!r}, expected one of {', '.join(words)}{near(args[0], words)}"
             )
         return super().resolve_command(ctx, args)
 
@@ -75,8 +82,10 @@ def residentkv(debug: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; every error is one line on stderr."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    _prepare_streams()
     try:
         result = residentkv.main(args=arguments, prog_name="residentkv", standalone_mode=False)
+        sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except ResidentKVError as e:
         return _fail(str(e), e.exit_code)
@@ -91,14 +100,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(e.format_message(), EXIT_USAGE)
     except BrokenPipeError:
         return EXIT_INTERNAL
+    except OSError as e:
+        if e.errno in _NO_ROOM and e.filename is None:
+            return _fail(
+                f"cannot be written ({e.strerror}), expected room for standard output and files", EXIT_NO_INPUT
+            )
+        return _fail_unexpected(e, arguments)
     except Exception as e:
-        if "--debug" in arguments:
-            raise
-        return _fail(f"unexpected {type(e).__name__}: {e}; run with --debug for a traceback", EXIT_INTERNAL)
+        return _fail_unexpected(e, arguments)
+
+
+def _prepare_streams() -> None:
+    """Write every text: as an escape where the encoding has no letter, nowhere to a closed stream."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (for the whole run)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _fail_unexpected(error: Exception, arguments: Sequence[str]) -> int:
+    if "--debug" in arguments:
+        raise error
+    return _fail(f"unexpected {type(error).__name__}: {error}; run with --debug for a traceback", EXIT_INTERNAL)
 
 
 def _fail(message: str, code: int) -> int:
-    sys.stderr.write(f"residentkv: error: {escape_controls(message.replace(chr(10), ' '))}\n")
+    with contextlib.suppress(OSError):  # nobody can be told why nobody can be told
+        sys.stderr.write(f"residentkv: error: {escape_controls(message.replace(chr(10), ' '))}\n")
+        sys.stderr.flush()
     return code
 
 

@@ -90,8 +90,8 @@ def matrix(
     descriptors = select_descriptors(runtime, version, files)
     check_primitive(primitive, descriptors)
     past = None if baseline is None else read_input(Path(baseline))
-    named = [*files, *evidence, *numbers, *source_files(documents, archives), *([] if baseline is None else [baseline])]
-    check_output(output, [*named, *named_traces(descriptors, evidence)])
+    read = source_files(documents, archives) + named_traces(descriptors, evidence)
+    check_output(output, [*files, *evidence, *numbers, *filter(None, [baseline]), *read])
     traces, notes = read_evidence(evidence)
     sources = named_sources(documents, checkouts, archives, site_packages)
     rows = check_rows(descriptors, selection, sources, traces, recorded)

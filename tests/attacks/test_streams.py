@@ -1,0 +1,93 @@
+"""Standard streams that are closed, full, or of another encoding, and an interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from tests.attacks.test_devices import TRACE
+
+COMMAND = Path(sys.executable).with_name("residentkv")
+CHECK = ("check", "--descriptor", "own.yaml")
+
+
+def run(
+    *arguments: str, stdout: int | IO[bytes] = subprocess.PIPE, encoding: str = "", shell: str = ""
+) -> tuple[int, str, str]:
+    """Return exit code, standard output and standard error of a command."""
+    environment = {**os.environ, "RESIDENTKV_CACHE": "cache", **({"PYTHONIOENCODING": encoding} if encoding else {})}
+    words = ["sh", "-c", f'exec "$@" {shell}', "sh", str(COMMAND), *arguments]
+    done = subprocess.run(words, stdout=stdout, stderr=subprocess.PIPE, env=environment, check=False)
+    return done.returncode, (done.stdout or b"").decode("latin-1"), done.stderr.decode()
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A descriptor and a trace with Hebrew, accented and control characters."""
+    monkeypatch.chdir(tmp_path)
+    shipped = Path(__file__).parents[2] / "src" / "residentkv" / "descriptors" / "reference" / "0.1.yaml"
+    Path("own.yaml").write_text(
+        shipped.read_text().replace("title: The reference", "title: The \u05d0 \u00e9 reference", 1)
+    )
+    events = [json.loads(line) for line in TRACE.read_text().splitlines()]
+    for event in events:
+        event |= {"owner_scope": f"\u05d0 \u00e9 \u202e {event['owner_scope']}"} if event.get("owner_scope") else {}
+    text = "".join(f"{json.dumps(event)}\n" for event in events)
+    Path("own.jsonl").write_text(text)
+
+
+@pytest.mark.parametrize("arguments", [CHECK, (*CHECK, "--all"), ("audit", "own.jsonl"), ("chekc",)])
+def test_every_letter_is_written_whatever_the_encoding(arguments: tuple[str, ...]) -> None:
+    """A letter that the stream has not is an escape, and the exit code is that of the verdict."""
+    code, out, err = run(*arguments)
+    there, latin, said = run(*arguments, encoding="latin-1")
+    assert (there, said) == (code, err)
+    assert code == {"check": 10, "audit": 0, "chekc": 2}[arguments[0]]
+    assert arguments == ("chekc",) or ("\\u05d0 \xe9" in latin and out != latin)
+
+
+@pytest.mark.parametrize("arguments", [CHECK, ("audit", "own.jsonl"), ("rules",), ("--help",)])
+def test_a_full_disk_is_no_verdict(arguments: tuple[str, ...]) -> None:
+    """Exit 3 and one line, with no traceback, when standard output has no room."""
+    with Path("/dev/full").open("wb") as full:
+        code, _, err = run(*arguments, stdout=full)
+    assert code == 3
+    assert err.startswith("residentkv: error: cannot be written (No space left on device)") and err.count("\n") == 1
+
+
+def test_a_closed_stream_takes_nothing() -> None:
+    """The exit code is that of the verdict, or of the error that nobody reads."""
+    assert run(*CHECK, shell=">&-")[::2] == (10, "")
+    assert run("audit", "own.jsonl", shell=">&-")[::2] == (0, "")
+    assert run("chekc", shell="2>&-")[0] == 2
+    assert run("chekc", shell="2>/dev/full")[0] == 2
+
+
+@pytest.mark.parametrize("arguments", [("rules",), (*CHECK, "--explain"), ("audit", "own.jsonl", "--json")])
+def test_a_reader_that_went_away_is_no_pass(arguments: tuple[str, ...]) -> None:
+    """Exit 1 without a word: half a report has no verdict, and `| head` needs no message."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as gone:
+        assert run(*arguments, stdout=gone) == (1, "", "")
+
+
+def test_an_interruption_leaves_no_report() -> None:
+    """Ctrl-C while a trace is read: exit 1, `interrupted`, no file and nothing beside it."""
+    os.mkfifo("pipe")
+    words = [str(COMMAND), "audit", "pipe", "--json", "-o", "out.json"]
+    started = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    with started, Path("pipe").open("wb") as trace:  # opens when the command has opened it
+        trace.write(TRACE.read_bytes()[:1000])
+        trace.flush()
+        started.send_signal(signal.SIGINT)
+        _, err = started.communicate()
+    assert (started.returncode, err.strip()) == (1, "residentkv: error: interrupted")
+    assert sorted(p.name for p in Path().iterdir()) == ["own.jsonl", "own.yaml", "pipe"]
