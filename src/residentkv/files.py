@@ -9,7 +9,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-from residentkv.errors import NoInputError
+from residentkv.errors import NoInputError, UsageError
 
 CACHE_VARIABLE = "RESIDENTKV_CACHE"
 
@@ -18,6 +18,19 @@ def cache_dir() -> Path:
     """Return `$RESIDENTKV_CACHE`, or `~/.cache/residentkv`; it need not exist."""
     named = os.environ.get(CACHE_VARIABLE)
     return Path(named) if named else Path.home() / ".cache" / "residentkv"
+
+
+def check_name(path: str) -> str:
+    """Return a path that can be written down for somebody who looks the file up later.
+
+    Raises:
+        UsageError: its bytes are no UTF-8.
+    """
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{path}: found a file name that is not UTF-8, expected text; rename the file") from None
+    return path
 
 
 def check_plain(path: Path) -> None:

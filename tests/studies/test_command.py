@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from residentkv.cli.main import main
+from residentkv.cli.study import StudyResult, render_losses
 from residentkv.runtimes import study
 from residentkv.runtimes.study import CaseRun, Check, ExpectedTrace, Loss, StudyCase, Word
 
@@ -97,3 +98,11 @@ def test_every_registered_study_lists_its_cases(capsys: pytest.CaptureFixture[st
     for runtime in study.STUDIES:
         assert main(["study", runtime, "--list"]) == 0
         assert len(capsys.readouterr().out.splitlines()) > 2
+
+
+def test_a_hostile_loss_stays_in_its_cell() -> None:
+    """What a runtime calls itself neither ends a cell of the table of losses nor begins a line or an element."""
+    lost = Loss(name="a | b\n# c", told="silent", caught="adapter", by="<script>\u202e\x1b[31m")
+    done = CaseRun(case="reuse", losses=(lost,))
+    *_, row = render_losses([StudyResult(run=done, checks=())]).splitlines()
+    assert row == "| a \\| b # c | silent | adapter | \\<script>\\u202e\\x1b[31m |"

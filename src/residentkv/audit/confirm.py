@@ -20,7 +20,7 @@ from residentkv.audit.evidence import (
 from residentkv.audit.model import AuditReport
 from residentkv.claims.modes import Mode
 from residentkv.errors import InputError, NoInputError, ResidentKVError
-from residentkv.files import check_plain, replace_file
+from residentkv.files import check_name, check_plain, replace_file
 from residentkv.lowering.depth import Depth
 from residentkv.lowering.exhibits import TraceItem
 from residentkv.lowering.format import EvidenceKind, Polarity
@@ -31,7 +31,7 @@ def write_evidence(path: str | os.PathLike[str], reports: Iterable[AuditReport])
     """Write the evidence of some reports; traces are named relative to the folder of the file.
 
     Raises:
-        UsageError: a report was made with the published gates.
+        UsageError: a report was made with the published gates, or the name of a trace is no text.
         NoInputError: the folder does not exist or cannot be written.
     """
     reports = list(reports)
@@ -48,7 +48,7 @@ def write_evidence(path: str | os.PathLike[str], reports: Iterable[AuditReport])
 
 
 def _named_from(folder: Path, path: str) -> str:
-    return Path(os.path.relpath(Path(path).resolve(), folder)).as_posix()
+    return check_name(Path(os.path.relpath(Path(path).resolve(), folder)).as_posix())
 
 
 def confirm_evidence(path: str | os.PathLike[str]) -> tuple[TraceItem, ...]:

@@ -102,7 +102,7 @@ def add(
     decode_draft(text.encode(), descriptor)
     if todo:
         write_file(path, text)
-    click.echo(f"{len(todo)} of {len({**draft.anchors, **todo})} anchors written to {descriptor}")
+    click.echo(f"{len(todo)} of {len({**draft.anchors, **todo})} anchors written to {escape_controls(descriptor)}")
 
 
 @anchors.command()
@@ -211,7 +211,7 @@ def fetch(package: str, sdist: bool) -> None:
     """Get one version of a package with pip, only to be read: it is neither installed nor imported."""
     name, version = parse_exact(package)
     path = fetch_package(name, version, packages_dir(), sdist=sdist)
-    click.echo(f"fetched {path}")
+    click.echo(escape_controls(f"fetched {path}"))
 
 
 def _today() -> str:

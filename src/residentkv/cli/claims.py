@@ -10,7 +10,7 @@ import msgspec
 
 from residentkv.claims.model import MAX_TTL_S
 from residentkv.errors import InputError, NoInputError, UsageError
-from residentkv.report.plain import escape_controls
+from residentkv.report.plain import escape_controls, escape_json
 from residentkv.server.client import ask
 from residentkv.server.middleware import SOCKET_VARIABLE
 from residentkv.server.wire import (
@@ -77,7 +77,7 @@ def list_claims(path: str, owner_scope: str | None, as_json: bool) -> int:
         if after is None:
             break
     if as_json:
-        click.echo(msgspec.json.encode({"claims": found}).decode())
+        click.echo(escape_json(msgspec.json.encode({"claims": found}).decode()))
     else:
         click.echo(_table(found) if found else "no open claim")
     return 0
@@ -133,7 +133,7 @@ def show_log(trace: str, owner_scope: str) -> int:
     Such a view has gaps and cannot be audited; 'residentkv audit' takes the log itself.
     """
     for event in owner_view((e for chunk in read_trace(trace) for e in chunk), owner_scope):
-        click.echo(encode_event(event), nl=False)
+        click.echo(escape_json(encode_event(event).decode()), nl=False)
     return 0
 
 
@@ -155,7 +155,7 @@ def _print_one(answer: AnyAnswer, as_json: bool) -> int:
     if not isinstance(answer, Claim):
         raise _odd(answer)
     if as_json:
-        click.echo(msgspec.json.encode(answer.claim).decode())
+        click.echo(escape_json(msgspec.json.encode(answer.claim).decode()))
         return 0
     if answer.done != "shown":
         click.echo(f"{answer.done}: {escape_controls(answer.claim.claim_id)}")

@@ -15,7 +15,7 @@ from residentkv.audit.confirm import write_evidence
 from residentkv.audit.model import AuditReport
 from residentkv.cli.options import make_folder, write_file
 from residentkv.errors import EXIT_PASS, EXIT_VIOLATED
-from residentkv.report.plain import escape_controls
+from residentkv.report.plain import escape_cell, escape_controls
 from residentkv.runtimes.study import CaseRun, Check, Loss, choose_cases, find_study
 
 
@@ -73,7 +73,7 @@ def study(runtime: str, names: tuple[str, ...], listing: bool, reduced: bool, ou
         click.echo(text.decode())
     else:
         print_results(results)
-        click.echo(f"files: {folder}")
+        click.echo(escape_controls(f"files: {folder}"))
     return EXIT_PASS if results and all(r.passed for r in results) else EXIT_VIOLATED
 
 
@@ -102,7 +102,8 @@ def render_losses(results: Sequence[StudyResult]) -> str:
     lines = ["| loss | the runtime | noticed by | how |", "|---|---|---|---|"]
     for result in results:
         for loss in result.losses:
-            lines.append(f"| {loss.name} | {loss.told} | {loss.caught} | {loss.by} |")
+            cells = map(escape_cell, (loss.name, loss.told, loss.caught, loss.by))
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

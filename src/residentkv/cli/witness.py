@@ -17,6 +17,7 @@ from residentkv.errors import EXIT_PASS, EXIT_VIOLATED, UsageError, near
 from residentkv.files import replace_file
 from residentkv.report.audits import audit_document
 from residentkv.report.documents import json_text
+from residentkv.report.plain import escape_controls
 from residentkv.witness.driver import perform, plan_runs, prepare_model
 from residentkv.witness.judge import RunResult, judge_run
 from residentkv.witness.scenario import Scenario
@@ -80,7 +81,7 @@ def witness(
         click.echo(msgspec.json.format(msgspec.json.encode(summaries), indent=1).decode())
     else:
         print_summary(summaries, results)
-        click.echo(f"files: {out}")
+        click.echo(escape_controls(f"files: {out}"))
     return EXIT_PASS if all(r.passed for r in results) else EXIT_VIOLATED
 
 
@@ -136,4 +137,4 @@ def print_summary(summaries: list[ScenarioSummary], results: list[RunResult]) ->
     for result in results:
         for check in result.checks:
             if not check.passed:
-                click.echo(f"NOT AS EXPECTED {result.run_id}: {check.name}; found {check.found}")
+                click.echo(escape_controls(f"NOT AS EXPECTED {result.run_id}: {check.name}; found {check.found}"))

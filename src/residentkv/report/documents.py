@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +13,7 @@ from residentkv.lowering.checking import CheckedRow
 from residentkv.lowering.codes import WORSE
 from residentkv.lowering.matrix import cell_of
 from residentkv.lowering.relation import Exhibit, ObligationResult, RowVerdict
+from residentkv.report.plain import escape_json
 from residentkv.report.shapes import (
     AnchorDocument,
     BaselineDocument,
@@ -207,8 +208,21 @@ def name_of(checked: CheckedRow) -> str:
 
 
 def json_text(document: Any) -> str:
-    """Return plain data as indented JSON."""
-    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+    """Return plain data as indented JSON, control characters and bytes of a file name that are no text as escapes."""
+    try:
+        encoded = msgspec.json.encode(document)
+    except UnicodeEncodeError:
+        encoded = msgspec.json.encode(_as_text(document))
+    return escape_json(msgspec.json.format(encoded, indent=2).decode())
+
+
+def _as_text(value: Any) -> Any:
+    """Return plain data in which a byte that is no text is shown as `\\udcff`, as every other format shows it."""
+    if isinstance(value, Mapping):
+        return {key: _as_text(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_text(item) for item in value]
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _was_read(report: AnchorReport) -> bool:

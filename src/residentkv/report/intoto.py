@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, TypedDict
 
 from residentkv import __version__
 from residentkv.errors import UsageError
+from residentkv.files import check_name
 from residentkv.report.places import shipped_name
 from residentkv.report.shapes import AuditDocument, CheckDocument, Sha256
 
@@ -89,11 +90,10 @@ def audit_statement(document: AuditDocument) -> Statement:
 
 
 def _statement(subjects: Iterable[tuple[str, str]], report: dict[str, Any]) -> Statement:
+    named = {check_name(shipped_name(path) or path): digest for path, digest in sorted(subjects)}
     return {
         "_type": STATEMENT_TYPE,
-        "subject": [
-            {"name": shipped_name(path) or path, "digest": {"sha256": digest}} for path, digest in sorted(subjects)
-        ],
+        "subject": [{"name": name, "digest": {"sha256": digest}} for name, digest in named.items()],
         "predicateType": PREDICATE_TYPE,
         "predicate": {"tool": {"name": "residentkv", "version": __version__}, "report": report},
     }

@@ -6,6 +6,7 @@ The shape is that of the Apache Ant schema, which is the strictest of those in u
 from __future__ import annotations
 
 import datetime
+import hashlib
 import itertools
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
@@ -80,4 +81,8 @@ def _where(site: Site) -> str:
 
 
 def _name(text: str) -> str:
-    return escape_controls(" ".join(text.split()))[:MAX_NAME] or "unnamed"
+    """Return a name of one line; one that is cut ends with a digest of all of it, so that no two become one."""
+    name = escape_controls(" ".join(text.split()))
+    if len(name) > MAX_NAME:
+        name = f"{name[: MAX_NAME - 14]}..{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    return name or "unnamed"

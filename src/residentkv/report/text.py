@@ -44,7 +44,9 @@ def render_audit(report: AuditReport) -> Iterator[str]:
         for finding in source.findings:
             yield from _finding(finding, "  ", told)
         if source.findings_dropped:
-            yield f"  {source.findings_dropped} more findings like these in {source.source}/{source.epoch}"
+            yield from _wrapped(
+                f"  {source.findings_dropped} more findings like these in {source.source}/{source.epoch}"
+            )
     bad = [c for c in report.claims if c.verdict is not Verdict.CONFORMING]
     good = [c for c in report.claims if c.verdict is Verdict.CONFORMING]
     for claim in (*bad, *good)[:MAX_CLAIMS]:
