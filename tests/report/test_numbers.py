@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,42 @@ def test_the_litmus_is_drawn_as_it_was_measured(capsys: pytest.CaptureFixture[st
     assert "lost 3 resident blocks" in worse.text
 
 
-@pytest.mark.parametrize("raw", [b"", b"# Nothing\n", b"{}", b"{", b"\xff\xfe"])
+LITMUS = '{"schema": "residentkv.litmus/1", "runtime": "r", "measured": {"capacity": %s}}'
+CELL = '{"policy": "%s", "usable_blocks": %s, "served": true, "lost_blocks": 0}'
+OTHER = [
+    LITMUS % "[]",
+    LITMUS % "[{}]",
+    LITMUS % f"[{CELL % ('a', '1e999')}]",
+    LITMUS % f"[{', '.join(CELL % (p, 1) for p in 'abcde')}]",
+    LITMUS.replace("litmus/1", "litmus/2") % f"[{CELL % ('a', 1)}]",
+    '{"a":' * 100_000,
+    PART.replace("| 256 | 1,232 | 48 | 4.8 |\n", "| 256 | 1,232 | 48 | 4.8 |\n" * 1000),
+]
+
+
+def test_what_is_no_measurement_is_not_drawn() -> None:
+    """A number without end, a negative one, a tiny one and a cell that is not there leave a picture of the others."""
+    for word in ("inf", "nan", "1e999", "-1", "5e-324", "1e308"):
+        (chart,) = charts_of(PART.replace("1,232", word).encode(), "numbers.md")
+        assert chart.series[0].values == (None, 906.0)
+        assert chart.svg.count("<text") > 4
+    (chart,) = charts_of(PART.replace("| 1024 | 906 | - | - |", "| 1024 |").encode(), "numbers.md")
+    assert [s.values for s in chart.series] == [(1232.0, None), (48.0, None)]
+    some = LITMUS % f"[{CELL % ('a', 1)}, {CELL % ('b', 2)}]"
+    assert [s.values for s in charts_of(some.encode(), "x")[0].series] == [(0, None), (None, 0)]
+
+
+def test_each_picture_of_a_page_has_ids_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runtimes under the same litmus: every picture is labelled by its own title."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        Path(name).write_text((LITMUS % f"[{CELL % ('p', 1)}]").replace('"r"', f'"{name}"'))
+    assert main(["report", "matrix", "--runtime", "reference", "--numbers", "a", "--numbers", "b", "-o", "p.html"]) != 1
+    ids = re.findall(r'(?<=\s)id="([^"]+)"', Path("p.html").read_text())
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("raw", [b"", b"# Nothing\n", b"{}", b"{", b"\xff\xfe", *(o.encode() for o in OTHER)])
 def test_a_file_without_numbers_is_refused(raw: bytes) -> None:
     """An empty section would look like nothing to compare."""
     with pytest.raises(InputError, match="expected"):

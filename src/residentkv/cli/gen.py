@@ -18,6 +18,7 @@ from residentkv.lowering.checking import Selection
 from residentkv.report import numbers, studies
 from residentkv.report import reference as rules_reference
 from residentkv.report.charts import Chart, render_svg
+from residentkv.report.documents import json_text
 from residentkv.runtimes.litmus import differences, run_litmus
 from residentkv.runtimes.reference.litmus import ReferenceLitmus
 from residentkv.sources.library import load_library
@@ -57,7 +58,7 @@ def drawn_numbers(root: Path) -> list[Chart]:
     measured = run_litmus(runtime)
     document = litmus_document(runtime.name, measured, differences(measured), 0)
     benchmarks = (root / "BENCHMARKS.md").read_bytes()
-    return [*numbers.charts_of(benchmarks, "BENCHMARKS.md"), numbers.litmus_chart(document)]
+    return [*numbers.charts_of(benchmarks, "BENCHMARKS.md"), *numbers.charts_of(json_text(document).encode(), "litmus")]
 
 
 def generate(root: Path) -> dict[Path, bytes]:

@@ -57,6 +57,7 @@ class Chart:
         return Markup(render_svg(self))
 
 
+MAX_SERIES = 4
 _COLOURS = ("#3b7dd8", "#c2571a", "#2f8f5b", "#8a5fbf")
 _DASHES = ("", "7 4", "2 3", "9 3 2 3")
 _FONT = "system-ui, 'Segoe UI', Roboto, 'Liberation Sans', 'DejaVu Sans', sans-serif"
@@ -72,8 +73,8 @@ def render_svg(chart: Chart, *, standalone: bool = False) -> str:
     Raises:
         ValueError: more series than can be told apart, or a series without a value for every category.
     """
-    if len(chart.series) > len(_COLOURS):
-        raise ValueError(f"{chart.id}: found {len(chart.series)} series, expected at most {len(_COLOURS)}")
+    if len(chart.series) > MAX_SERIES:
+        raise ValueError(f"{chart.id}: found {len(chart.series)} series, expected at most {MAX_SERIES}")
     if any(len(s.values) != len(chart.categories) for s in chart.series):
         raise ValueError(f"{chart.id}: found a series without a value for every category")
     slot = (WIDTH - _LEFT - _RIGHT) / max(len(chart.categories), 1)

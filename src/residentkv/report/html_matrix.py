@@ -9,7 +9,7 @@ import itertools
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from residentkv.claims.modes import Mode
@@ -181,7 +181,7 @@ def render_matrix(
         counts=[(v, counts[v]) for v in _BEST_FIRST],
         total=len(rows),
         comparisons=comparisons,
-        charts=charts,
+        charts=[replace(chart, id=f"chart-{n}-{chart.id}") for n, chart in enumerate(charts)],
         notes=notes,
         caveat=calibration(rows),
         meaning=[(o, MEANING[o]) for o in Obligation],

@@ -6,12 +6,13 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from residentkv.errors import InputError
-from residentkv.report.charts import Chart, Series, describe
+from residentkv.report.charts import MAX_SERIES, Chart, Series, describe
 
 LITMUS_SCHEMA = "residentkv.litmus/1"
 
@@ -81,17 +82,50 @@ DRAWINGS = (
 )
 
 
+SMALLEST, LARGEST = 1e-9, 1e15
+"""Numbers beyond these are not drawn, and neither are negative ones: nothing here measures any."""
+
+MAX_CATEGORIES = 200
+"""Rows of a table that one picture can still tell apart, with a wide margin."""
+
+Policy = Annotated[str, Meta(min_length=1, max_length=60)]
+Blocks = Annotated[int, Meta(ge=0, le=10**9)]
+
+
+class LitmusCell(msgspec.Struct, frozen=True):
+    """What is drawn of a cell of the capacity litmus; other keys are not looked at."""
+
+    policy: Policy
+    usable_blocks: Blocks
+    served: bool
+    lost_blocks: Blocks
+
+
+class LitmusNumbers(msgspec.Struct, frozen=True):
+    """What was measured; other keys are not looked at."""
+
+    capacity: Annotated[tuple[LitmusCell, ...], Meta(min_length=1, max_length=MAX_CATEGORIES)]
+
+
+class LitmusFile(msgspec.Struct, frozen=True):
+    """What `residentkv litmus --json` prints; other keys are not looked at."""
+
+    schema: Literal["residentkv.litmus/1"]
+    runtime: Annotated[str, Meta(max_length=80)]
+    measured: LitmusNumbers
+
+
 def charts_of(raw: bytes, path: str) -> list[Chart]:
     """Return the charts of a file of numbers: Markdown as `make bench` writes it, or `residentkv litmus --json`.
 
     Raises:
-        InputError: it has no number that is drawn.
+        InputError: it has no number that is drawn, or more than one picture can hold.
     """
     try:
         text = raw.decode()
     except UnicodeDecodeError:
         text = ""
-    charts = [litmus_chart(_litmus(text, path))] if text.lstrip().startswith("{") else list(_drawn(text))
+    charts = [_litmus_chart(_litmus(text, path), path)] if text.lstrip().startswith("{") else list(_drawn(text, path))
     if not charts:
         raise InputError(
             "found no table that is drawn, expected BENCHMARKS.md as `make bench` writes it, or what "
@@ -117,48 +151,53 @@ def render_page(charts: Sequence[Chart]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def litmus_chart(document: Mapping[str, Any]) -> Chart:
+def _litmus_chart(document: LitmusFile, path: str) -> Chart:
     """Return the chart of a capacity litmus: resident blocks lost, by policy and usable blocks."""
-    cells = document["measured"]["capacity"]
-    sizes = sorted({c["usable_blocks"] for c in cells})
-    lost = {(c["policy"], c["usable_blocks"]): c for c in cells}
-    policies = list(dict.fromkeys(c["policy"] for c in cells))
-    refused = [c for c in cells if not c["served"]]
+    cells = document.measured.capacity
+    sizes = sorted({c.usable_blocks for c in cells})
+    lost = {(c.policy, c.usable_blocks): c.lost_blocks for c in cells}
+    policies = list(dict.fromkeys(c.policy for c in cells))
+    if len(policies) > MAX_SERIES:
+        raise InputError(f"found {len(policies)} policies, expected at most {MAX_SERIES}", path=path)
+    refused = [c for c in cells if not c.served]
     return Chart(
         id="litmus",
-        title=f"Resident blocks lost, {document['runtime']}",
-        text=f"Capacity litmus, measured on {document['runtime']}. {len(refused)} of {len(cells)} active requests were "
-        f"refused; those refusals lost {sum(c['lost_blocks'] for c in refused)} resident blocks.",
+        title=f"Resident blocks lost, {document.runtime}",
+        text=f"Capacity litmus, measured on {document.runtime}. {len(refused)} of {len(cells)} active requests were "
+        f"refused; those refusals lost {sum(c.lost_blocks for c in refused)} resident blocks.",
         categories=tuple(str(size) for size in sizes),
         x="usable blocks",
         y="resident blocks lost",
-        series=tuple(
-            Series(p.replace("_", " "), tuple(lost[p, size]["lost_blocks"] for size in sizes)) for p in policies
-        ),
+        series=tuple(Series(p.replace("_", " "), tuple(lost.get((p, size)) for size in sizes)) for p in policies),
     )
 
 
-def _litmus(text: str, path: str) -> dict[str, Any]:
+def _litmus(text: str, path: str) -> LitmusFile:
     try:
-        document: dict[str, Any] = msgspec.json.decode(text, type=dict[str, Any])
-    except msgspec.DecodeError as e:
-        raise InputError(f"found no JSON object ({e}), expected {LITMUS_SCHEMA}", path=path) from None
-    if document.get("schema") != LITMUS_SCHEMA:
-        raise InputError(f"found schema {str(document.get('schema'))[:60]!r}, expected {LITMUS_SCHEMA}", path=path)
-    return document
+        return msgspec.json.decode(text, type=LitmusFile)
+    except (msgspec.DecodeError, RecursionError) as e:
+        raise InputError(f"found other JSON ({e}), expected {LITMUS_SCHEMA}", path=path) from None
 
 
-def _drawn(text: str) -> Iterator[Chart]:
+def _drawn(text: str, path: str) -> Iterator[Chart]:
     for part in _PART.finditer(text):
         taken = next((line for line in part["text"].splitlines() if line.startswith("Taken ")), "")
         for table in _TABLE.finditer(part["text"]):
             head = _cells(table["head"])
             for drawing in DRAWINGS:
                 if head[: len(drawing.head)] == drawing.head:
-                    yield _chart(drawing, head, [_cells(row.strip("|")) for row in table["rows"].splitlines()], taken)
+                    rows = [_cells(row) for row in table["rows"].splitlines()]
+                    if len(rows) > MAX_CATEGORIES:
+                        message = f"found a table of {len(rows)} rows, expected at most {MAX_CATEGORIES} in a picture"
+                        raise InputError(message, path=path)
+                    yield _chart(drawing, head, rows, taken)
 
 
 def _chart(drawing: Drawing, head: tuple[str, ...], rows: list[tuple[str, ...]], taken: str) -> Chart:
+    def column(name: str) -> tuple[float | None, ...]:
+        at = head.index(name)
+        return tuple(_number(row[at]) if at < len(row) else None for row in rows)
+
     return Chart(
         id=drawing.id,
         title=drawing.title,
@@ -166,10 +205,7 @@ def _chart(drawing: Drawing, head: tuple[str, ...], rows: list[tuple[str, ...]],
         categories=tuple(row[0] for row in rows),
         x=drawing.x,
         y=drawing.y,
-        series=tuple(
-            Series(name, tuple(_number(row[head.index(column)]) for row in rows))
-            for column, name in drawing.values.items()
-        ),
+        series=tuple(Series(name, column(key)) for key, name in drawing.values.items()),
     )
 
 
@@ -178,8 +214,9 @@ def _cells(row: str) -> tuple[str, ...]:
 
 
 def _number(cell: str) -> float | None:
-    """Return the number in a cell; what is no number was not measured."""
+    """Return the number in a cell; what is no number, or none that anybody measures, was not measured."""
     try:
-        return float(cell.replace(",", ""))
+        value = float(cell.replace(",", ""))
     except ValueError:
         return None
+    return value if value == 0 or SMALLEST <= value <= LARGEST else None
