@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from residentkv.audit.confirm import write_evidence
 from residentkv.audit.model import AuditReport
 from residentkv.cli.options import make_folder, write_file
 from residentkv.errors import EXIT_PASS, EXIT_VIOLATED
+from residentkv.report.console import open_console
 from residentkv.report.plain import escape_cell, escape_controls
 from residentkv.runtimes.study import CaseRun, Check, Loss, choose_cases, find_study
 
@@ -116,7 +118,7 @@ def print_results(results: Sequence[StudyResult]) -> None:
         told = sum(loss.told == "told" for loss in r.losses)
         good = sum(c.passed for c in r.checks)
         table.add_row(r.run.case, f"{good}/{len(r.checks)}", str(len(r.run.traces)), str(len(r.losses)), str(told))
-    Console(markup=False, highlight=False, emoji=False).print(table)
+    open_console(sys.stdout).print(table)
     for r in results:
         for loss in r.losses:
             click.echo(escape_controls(f"{loss.told:7} {loss.name}; noticed by {loss.caught}: {loss.by}"))

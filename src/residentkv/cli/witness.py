@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -16,6 +17,7 @@ from residentkv.cli.options import make_folder
 from residentkv.errors import EXIT_PASS, EXIT_VIOLATED, UsageError, near
 from residentkv.files import replace_file
 from residentkv.report.audits import audit_document
+from residentkv.report.console import open_console
 from residentkv.report.documents import json_text
 from residentkv.report.plain import escape_controls
 from residentkv.witness.driver import perform, plan_runs, prepare_model
@@ -131,7 +133,7 @@ def print_summary(summaries: list[ScenarioSummary], results: list[RunResult]) ->
             ", ".join(f"{n} {v}" for v, n in s.verdicts.items()),
             "-" if refusal is None else f"{refusal:.0f}",
         )
-    Console(markup=False, highlight=False, emoji=False).print(table)
+    open_console(sys.stdout).print(table)
     negative = sum(r.negative for r in results)
     click.echo(f"negative runs: {negative}, false positives: {sum(r.false_positive for r in results)}")
     for result in results:

@@ -16,11 +16,11 @@ from residentkv.lowering.checking import CheckedRow
 from residentkv.lowering.matrix import find_obstacle
 from residentkv.lowering.relation import Exhibit, Verdict
 from residentkv.report.anchors import anchor_lines
+from residentkv.report.console import open_console
 from residentkv.report.documents import calibration, name_of
 from residentkv.report.plain import escape_controls
 
 LEGEND = "x contradicted, ? not verified, - missing"
-PLAIN_COLUMNS = 80
 _STYLES = {
     Verdict.NATIVE_SOUND: "bold green",
     Verdict.SOUND_WITH_ADAPTER: "green",
@@ -40,11 +40,10 @@ def render_check(rows: Sequence[CheckedRow], out: TextIO, *, explain: bool, note
         notes: more sentences for the reader.
     """
     if out.isatty():
-        _print_check(Console(file=out, markup=False, highlight=False, emoji=False), rows, explain, notes)
+        _print_check(open_console(out), rows, explain, notes)
         return
     buffer = io.StringIO()
-    plain = Console(file=buffer, width=PLAIN_COLUMNS, color_system=None, markup=False, highlight=False, emoji=False)
-    _print_check(plain, rows, explain, notes)
+    _print_check(open_console(buffer), rows, explain, notes)
     out.writelines(f"{line.rstrip()}\n" for line in buffer.getvalue().splitlines())
 
 
