@@ -142,6 +142,25 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], int, str]] = {
 }
 
 
+def rename_claim(statement: dict[str, Any]) -> None:
+    statement["predicate"]["report"]["traces"][0]["claims"][0]["owner_scope"] = "somebody else"
+
+
+CHANGES["somebody else's claim"] = (rename_claim, 10, "RKV404")
+CHANGES["fewer events"] = (lambda s: s["predicate"]["report"]["traces"][0].update(events=1), 10, "RKV404")
+
+
+def test_the_report_is_about_the_bytes_at_its_own_path(statement: Path, broken: Path) -> None:
+    """A report that names another trace, one that is judged alike, is not about the subject that was compared."""
+    other = Path("other.jsonl")
+    other.write_bytes(broken.read_bytes().replace(b'"wall_ns":1000,', b'"wall_ns":1001,'))
+    assert other.read_bytes() != broken.read_bytes()
+    plain = json.loads(statement.read_text())
+    plain["predicate"]["report"]["traces"][0]["path"] = str(other)
+    statement.write_text(json.dumps(plain))
+    assert main(["attest", "verify", str(statement), "--unsigned"]) == 10
+
+
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_a_statement_says_is_judged_again(statement: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A bare statement that says something else than its trace shows does not hold, although the bytes are the same."""

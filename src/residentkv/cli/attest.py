@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,14 +123,33 @@ def _compare_subjects(statement: Statement, root: Path, lines: list[str]) -> tup
 def _judge_again(report: AuditDocument, root: Path) -> list[str]:
     problems: list[str] = []
     for trace in report["traces"]:
-        path = root / trace["path"]
+        path = shipped_path(trace["path"]) or root / trace["path"]
         (again,) = audit_document([audit_file(path, Profile(trace["profile"]))], 0)["traces"]
-        if (again["verdict"], _codes(again)) != (trace["verdict"], _codes(trace)):
+        if again["sha256"] != trace["sha256"]:
             problems.append(
-                f"{VERDICT_DIFFERS.code} {trace['path']}: {again['verdict']} {' '.join(_codes(again))} in this run, "
-                f"the statement says {trace['verdict']} {' '.join(_codes(trace))}"
+                f"{SUBJECT_CHANGED.code} {trace['path']}: sha256 {again['sha256'][:12]}.., the report in the statement "
+                f"is about {trace['sha256'][:12]}.."
+            )
+        elif _judged(again) != _judged(trace):
+            problems.append(
+                f"{VERDICT_DIFFERS.code} {trace['path']}: {_summary(again)} in this run, the statement says "
+                f"{_summary(trace)}"
             )
     return problems
+
+
+def _judged(trace: TraceDocument) -> object:
+    """Return what a statement says of a trace: what was read, whose claims, and how each was judged by which rules."""
+    claims = [
+        (c["owner_scope"], c["claim_id"], c["instance"], c["source"], c["epoch"], c["verdict"]) for c in trace["claims"]
+    ]
+    return trace["verdict"], trace["events"], sorted(claims), _codes(trace)
+
+
+def _summary(trace: TraceDocument) -> str:
+    counts = Counter(c["verdict"] for c in trace["claims"])
+    claims = ", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.items())) or "none"
+    return " ".join([f"{trace['verdict']} in {trace['events']} events, claims: {claims}", *_codes(trace)])
 
 
 def _codes(trace: TraceDocument) -> list[str]:

@@ -46,7 +46,7 @@ VERDICT_DIFFERS: Final = StatementRule(
     "RKV404",
     "verdict-differs",
     "A trace that the statement is about is judged differently in this run",
-    "the verdict and the rules that were found, for every trace of an audit, by auditing it again",
+    "the verdicts, the claims and the rules that were found, for every trace of an audit, by auditing it again",
     "the statement says something that its own evidence does not show",
     "compare the two reports; the rules of another version of residentkv may differ",
 )

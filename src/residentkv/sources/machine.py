@@ -91,7 +91,7 @@ class MachineSources:
 
 def _check_named(path: Path, is_kind: Callable[[Path], bool], kind: str) -> None:
     if not is_there(path):
-        raise NoInputError(f"{path}: no such {kind}, expected it because it was named on the command line")
+        raise NoInputError(f"{path}: no such file or folder, expected it because it was named on the command line")
     if not is_kind(path):
         raise NoInputError(f"{path}: found no {kind}, expected one because it was named on the command line")
 
