@@ -103,6 +103,15 @@ def test_a_baseline_that_is_not_understood_is_never_a_pass(
     assert not Path("page.html").exists()
 
 
+def test_no_row_is_judged_twice(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two files about the same primitive are a usage error, since a baseline of them could not be read again."""
+    Path("copy.yaml").write_text(site.descriptor.read_text() + "# another\n")
+    for again in (site.descriptor.name, "copy.yaml"):
+        assert main([*check_of(site), "--descriptor", again, "--format", "json", "-o", "twice.json"]) == 2
+        assert f"found lru of somertime 1.4 in {site.descriptor.name} and in {again}" in capsys.readouterr().err
+    assert not Path("twice.json").exists()
+
+
 def test_a_missing_baseline_is_no_input(site: Site) -> None:
     """Exit 3, so that a first run without one is not green by accident."""
     assert main([*check_of(site), "--baseline", "nowhere.json"]) == 3

@@ -78,13 +78,28 @@ def pick_version(version: str, descriptors: Iterable[Descriptor]) -> list[Descri
     return found
 
 
+def _check_distinct(descriptors: Iterable[Descriptor]) -> None:
+    """Check that no row would be judged twice: a baseline has it once, and a page has one place for it."""
+    seen: dict[tuple[str, str, str], str] = {}
+    for descriptor in descriptors:
+        for primitive in descriptor.primitives:
+            key = (descriptor.runtime, descriptor.version, primitive.id)
+            if key in seen:
+                raise UsageError(
+                    f"found {primitive.id} of {descriptor.runtime} {descriptor.version} in {seen[key]} and in "
+                    f"{descriptor.path}, expected it once; leave one of the files out"
+                )
+            seen[key] = descriptor.path
+
+
 def select_descriptors(runtime: str | None, version: str | None, files: Sequence[str]) -> list[Descriptor]:
     """Return the descriptors that were asked for: the named files, or else those of the library.
 
     Raises:
-        UsageError: unknown runtime, or no descriptor for the version.
+        UsageError: unknown runtime, no descriptor for the version, or two named files about the same primitive.
     """
     own = [load_descriptor(Path(f)) for f in files]
+    _check_distinct(own)
     if runtime is not None:
         pick_runtime(runtime, own)
     found = own if files else load_library(runtime)
