@@ -167,3 +167,19 @@ def test_an_owner_sees_its_log_without_what_steers(broken: Path, capsys: pytest.
     out = capsys.readouterr().out
     assert not any(c in out for c in STEERING)
     assert {json.loads(line)["owner_scope"] for line in out.splitlines() if "owner_scope" in line} == {owner}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_hostile_name_of_a_descriptor_is_text(site: Site, form: str) -> None:
+    """A descriptor in a file whose name has bytes that are no text; a statement about it is refused."""
+    strange = Path(f"a:1:2,{BIDI}%0A<i>{'' if form == 'in-toto' else NO_TEXT}")
+    site.descriptor.rename(strange)
+    arguments = ("check", "--descriptor", str(strange), "--site-packages", str(site.folder), "--mode", "hard_protected")
+    code, text = write(*arguments, form=form)
+    assert code == 10
+    assert_harmless(form, text)
+    if form == "github":
+        (first, *_) = text.splitlines()
+        assert first.startswith("::error file=a%3A1%3A2%2C\\u202e") and "%250A<i>" in first.partition("line=")[0]
+    assert main(["report", "matrix", *arguments[1:], "-o", "page.html"]) == 10
+    assert not any(c in Path("page.html").read_text() for c in STEERING)
