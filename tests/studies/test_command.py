@@ -106,3 +106,11 @@ def test_a_hostile_loss_stays_in_its_cell() -> None:
     done = CaseRun(case="reuse", losses=(lost,))
     *_, row = render_losses([StudyResult(run=done, checks=())]).splitlines()
     assert row == "| a \\| b # c | silent | adapter | \\<script>\\u202e\\x1b[31m |"
+
+
+@pytest.mark.parametrize("command", [("study", "sglang"), ("study", "dynamo"), ("study", "kvcr"), ("witness",)])
+def test_a_list_fits_eighty_columns(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """Names in one column and what they are in another, wrapped."""
+    assert main([*command, "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 3 and max(map(len, lines)) <= 80

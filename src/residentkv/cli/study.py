@@ -17,7 +17,7 @@ from residentkv.audit.model import AuditReport
 from residentkv.cli.options import make_folder, write_file
 from residentkv.errors import EXIT_PASS, EXIT_VIOLATED
 from residentkv.report.console import open_console
-from residentkv.report.plain import escape_cell, escape_controls
+from residentkv.report.plain import escape_cell, escape_controls, list_lines
 from residentkv.runtimes.study import CaseRun, Check, Loss, choose_cases, find_study
 
 
@@ -58,8 +58,8 @@ def study(runtime: str, names: tuple[str, ...], listing: bool, reduced: bool, ou
     """
     found = find_study(runtime)
     if listing:
-        for case in found.cases:
-            click.echo(f"{case.name:28} {case.title}")
+        for line in list_lines((case.name, case.title) for case in found.cases):
+            click.echo(line)
         return EXIT_PASS
     folder = make_folder(out if out is not None else Path("out") / "study" / runtime)
     console = Console(stderr=True, markup=False, highlight=False, emoji=False)

@@ -19,7 +19,7 @@ from residentkv.files import replace_file
 from residentkv.report.audits import audit_document
 from residentkv.report.console import open_console
 from residentkv.report.documents import json_text
-from residentkv.report.plain import escape_controls
+from residentkv.report.plain import escape_controls, list_lines
 from residentkv.witness.driver import perform, plan_runs, prepare_model
 from residentkv.witness.judge import RunResult, judge_run
 from residentkv.witness.scenario import Scenario
@@ -59,8 +59,8 @@ def witness(
       residentkv witness --scenario success_path --repeat 1
     """
     if listing:
-        for s in SCENARIOS.values():
-            click.echo(f"{s.name:32} {s.title}")
+        for line in list_lines((s.name, s.title) for s in SCENARIOS.values()):
+            click.echo(line)
         return EXIT_PASS
     if prepare:
         click.echo(prepare_model())

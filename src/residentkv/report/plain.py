@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
+from collections.abc import Iterable, Iterator
+
+COLUMNS = 80
 
 _UNUSUAL = re.compile(r"[^\x20-\x7e\n]")
 
@@ -21,3 +25,13 @@ def escape_cell(text: str) -> str:
 def escape_json(text: str) -> str:
     """Return JSON that decodes to the same and in which nothing can steer a terminal: `\\u` for such characters."""
     return _UNUSUAL.sub(lambda m: m[0] if m[0].isprintable() else json.dumps(m[0])[1:-1], text)
+
+
+def list_lines(entries: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield names and what they are called for, in two columns, 80 columns wide."""
+    named = list(entries)
+    indent = max((len(name) for name, _ in named), default=0) + 2
+    for name, title in named:
+        text = textwrap.wrap(escape_controls(title), COLUMNS - indent, break_on_hyphens=False)
+        yield f"{name:<{indent}}{text[0] if text else ''}".rstrip()
+        yield from (" " * indent + line for line in text[1:])
