@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from residentkv.cli.main import main
+from residentkv.report import dsse
 from tests.lowering.site import Site
 from tests.report.run import check_of
 
@@ -83,6 +84,21 @@ def test_keys_of_each_kind_sign(statement: Path, kind: str) -> None:
     assert main(["attest", "sign", str(statement), "--key", private, "-o", "e.json"]) == 0
     assert main(["attest", "verify", "e.json", "--key", public]) == 0
     assert main(["attest", "verify", "e.json", "--key", private]) == 2
+
+
+def test_a_weak_key_does_not_count(
+    statement: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An RSA key below 2048 bits is refused when signing, and when verifying what it signed all the same."""
+    monkeypatch.setitem(MAKE_KEY, "weak", lambda: rsa.generate_private_key(65537, 1024))
+    private, public = write_keys("weak", "weak")
+    assert main(["attest", "sign", str(statement), "--key", private, "-o", "e.json"]) == 2
+    assert "an RSA key of 1024 bits" in capsys.readouterr().err and not Path("e.json").exists()
+    with monkeypatch.context() as patched:
+        patched.setattr(dsse, "MIN_RSA_BITS", 1024)
+        assert main(["attest", "sign", str(statement), "--key", private, "-o", "e.json"]) == 0
+    assert main(["attest", "verify", "e.json", "--key", public]) == 2
+    assert "an RSA key of 1024 bits" in capsys.readouterr().err
 
 
 def test_another_key_did_not_sign(envelope: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,9 @@ from residentkv.report.intoto import PAYLOAD_TYPE
 if TYPE_CHECKING:
     from securesystemslib.signer import SSlibKey
 
+MIN_RSA_BITS = 2048
+"""What NIST SP 800-131A asks of a key whose signatures count; a shorter one can be forged."""
+
 EXTRA = "install residentkv with its extra 'sign'"
 
 
@@ -38,7 +41,9 @@ def sign_payload(payload: bytes, key: bytes, path: str) -> dict[str, Any]:
         raise UsageError(f"found no {e.name}, expected it for signatures; {EXTRA}") from None
     try:
         # Whatever the key turns out to be, the signer says whether it can sign with it.
-        signer = CryptoSigner(load_pem_private_key(key, None))
+        private = load_pem_private_key(key, None)
+        _check_strength(private)
+        signer = CryptoSigner(private)
     except (ValueError, TypeError, UnsupportedAlgorithm, AttributeError) as e:
         raise UsageError(f"{path}: found no private key that can sign ({e}), expected PEM without a password") from None
     envelope = Envelope(payload, PAYLOAD_TYPE, {})
@@ -89,6 +94,18 @@ class SignatureError(UsageError):
     exit_code = 10
 
 
+def _check_strength(key: object) -> None:
+    """Check that a key is not one that others can find out.
+
+    Raises:
+        ValueError: it is.
+    """
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+
+    if isinstance(key, RSAPrivateKey | RSAPublicKey) and key.key_size < MIN_RSA_BITS:
+        raise ValueError(f"an RSA key of {key.key_size} bits, which is not at least {MIN_RSA_BITS}")
+
+
 def _public_key(path: Path) -> SSlibKey:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
@@ -99,6 +116,8 @@ def _public_key(path: Path) -> SSlibKey:
 
     raw = read_input(path)
     try:
-        return SSlibKey.from_crypto(load_pem_public_key(raw))
+        public = load_pem_public_key(raw)
+        _check_strength(public)
+        return SSlibKey.from_crypto(public)
     except (ValueError, TypeError, UnsupportedAlgorithm, Error) as e:
         raise UsageError(f"{path}: found no public key ({e}), expected PEM") from None
