@@ -144,7 +144,7 @@ def test_diff_against_a_version_that_is_not_here_says_how_to_get_it(site, capsys
 
 
 def test_a_descriptor_that_cannot_be_written_whole_keeps_its_old_content(site, monkeypatch):
-    """The new content is written beside it and put in place in one step."""
+    """The new content is written beside it and put in place in one step; that it could not be is exit 3."""
 
     def fail(handle: int) -> None:
         raise OSError("no space left")
@@ -152,7 +152,7 @@ def test_a_descriptor_that_cannot_be_written_whole_keeps_its_old_content(site, m
     site.pool.write_text(POOL.replace("min(", "max("))
     before = site.descriptor.read_bytes()
     monkeypatch.setattr("residentkv.files.os.fsync", fail)
-    assert site.run("anchors", "add", "evict") == 1
+    assert site.run("anchors", "add", "evict") == 3
     assert site.descriptor.read_bytes() == before
     assert [p.name for p in site.descriptor.parent.iterdir() if p.name.startswith(".")] == []
 
