@@ -132,6 +132,10 @@ def test_no_output_takes_the_place_of_an_input(site: Site, capsys: pytest.Captur
             assert main([*line, output]) == 2, line
             assert "found what this command reads" in one_line(capsys)
             assert Path(output).read_bytes() == before
+    for line in (["audit", "trace.jsonl", "-o"], ["audit", "trace.jsonl", "--evidence-out"], ["check", *check, "-o"]):
+        assert main([*line, "-"]) == 2
+        assert "say ./-" in one_line(capsys)
+    assert not Path("-").exists()
     assert main(["audit", "trace.jsonl", "-o", "both", "--evidence-out", "./both"]) == 2
     assert not Path("both").exists()
 

@@ -71,6 +71,7 @@ def test_a_closed_stream_takes_nothing() -> None:
     """The exit code is that of the verdict, or of the error that nobody reads."""
     assert run(*CHECK, shell=">&-")[::2] == (10, "")
     assert run("audit", "own.jsonl", shell=">&-")[::2] == (0, "")
+    assert run("audit", "-", shell="<&-")[::2] == (11, "")
     assert run("chekc", shell="2>&-")[0] == 2
     assert run("chekc", shell="2>/dev/full")[0] == 2
 

@@ -111,7 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _prepare_streams() -> None:
-    """Write every text: as an escape where the encoding has no letter, nowhere to a closed stream."""
+    """Write every text, as an escape where the encoding has no letter; a closed stream takes and gives nothing."""
+    if sys.stdin is None:
+        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 (for the whole run)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:

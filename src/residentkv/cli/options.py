@@ -107,8 +107,10 @@ def check_output(output: str | None, inputs: Iterable[str | Path]) -> None:
     """Check that a file to write is none of those that are read: a trace or a baseline is not lost by a slip.
 
     Raises:
-        UsageError: it is one of them, be it by another name.
+        UsageError: it is one of them, be it by another name, or it is `-`, which is no file.
     """
+    if output == "-":
+        raise UsageError("-: found standard output, expected a file; for a file of that name say ./-")
     if output is None or not is_there(Path(output)):
         return
     for name in inputs:
