@@ -37,9 +37,12 @@ def check_plain(path: Path) -> None:
     """Check that a path names a plain file or a folder: a device may be endless, and a pipe may never be written.
 
     Raises:
-        OSError: it names something else, or nothing.
+        OSError: it names something else, or nothing, or is no name of a file.
     """
-    kind = path.stat().st_mode
+    try:
+        kind = path.stat().st_mode
+    except ValueError as e:  # a name with a null byte
+        raise OSError(errno.EINVAL, str(e), str(path)) from None
     if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
         raise OSError(errno.EINVAL, "Not a plain file", str(path))
 

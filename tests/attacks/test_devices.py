@@ -57,16 +57,17 @@ def test_evidence_from_a_pipe_or_device_is_refused(
     assert "Not a plain file" in one_line(capsys)
 
 
+@pytest.mark.parametrize(("name", "why"), [("pipe", "Not a plain file"), ("a\0b", "embedded null byte")])
 def test_evidence_that_names_a_pipe_as_its_trace_supports_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A trace that is a pipe by now is not read again: its evidence is unknown, and check ends."""
+    """A trace that is a pipe by now or has an impossible name is not read: its evidence is unknown, and check ends."""
     evidence = tmp_path / "evidence.json"
     assert main(["audit", str(TRACE), "--evidence-out", str(evidence)]) == 0
     data = msgspec.json.decode(evidence.read_bytes())
-    data["traces"][0]["path"] = "pipe"
+    data["traces"][0]["path"] = name
     evidence.write_bytes(msgspec.json.encode(data))
     os.mkfifo(tmp_path / "pipe")
     selection = ["--runtime", "reference", "--mode", "best_effort"]
     assert main(["check", *selection, "--evidence", str(evidence)]) == 11
-    assert "Not a plain file" in " ".join(capsys.readouterr().out.split())
+    assert why in " ".join(capsys.readouterr().out.split())

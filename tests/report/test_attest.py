@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import sys
 import uuid
 from collections.abc import Callable
@@ -175,6 +176,21 @@ def test_the_report_is_about_the_bytes_at_its_own_path(statement: Path, broken: 
     plain["predicate"]["report"]["traces"][0]["path"] = str(other)
     statement.write_text(json.dumps(plain))
     assert main(["attest", "verify", str(statement), "--unsigned"]) == 10
+
+
+@pytest.mark.parametrize("name", ["a\0b", "residentkv/\0", "x" * 5000, "pipe", "-", "", "/dev/zero"])
+def test_a_name_that_is_no_file_is_a_missing_subject(
+    statement: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a subject and as a trace of the report: exit 3 and one line; a pipe is not waited for."""
+    os.mkfifo("pipe")
+    plain = json.loads(statement.read_text())
+    plain["predicate"]["report"]["traces"][0]["path"] = name
+    for _ in range(2):
+        statement.write_text(json.dumps(plain))
+        assert main(["attest", "verify", str(statement), "--unsigned"]) == 3
+        assert "unexpected" not in "".join(capsys.readouterr())
+        plain["subject"][0]["name"] = name
 
 
 @pytest.mark.parametrize("name", CHANGES)

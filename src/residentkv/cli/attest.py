@@ -16,7 +16,7 @@ from residentkv.audit.api import audit_file
 from residentkv.audit.model import Profile
 from residentkv.cli.options import check_output, write_report
 from residentkv.errors import EXIT_NO_INPUT, EXIT_PASS, EXIT_VIOLATED, InputError, NoInputError, UsageError
-from residentkv.files import read_input
+from residentkv.files import check_plain, read_input
 from residentkv.report.audits import audit_document
 from residentkv.report.codes import NOT_A_STATEMENT, SUBJECT_CHANGED, VERDICT_DIFFERS
 from residentkv.report.documents import json_text
@@ -124,6 +124,12 @@ def _judge_again(report: AuditDocument, root: Path) -> list[str]:
     problems: list[str] = []
     for trace in report["traces"]:
         path = shipped_path(trace["path"]) or root / trace["path"]
+        try:
+            check_plain(path)
+        except OSError as e:
+            raise NoInputError(
+                f"{path}: cannot be read ({e.strerror or e}), expected the trace of the report"
+            ) from None
         (again,) = audit_document([audit_file(path, Profile(trace["profile"]))], 0)["traces"]
         if again["sha256"] != trace["sha256"]:
             problems.append(

@@ -18,7 +18,7 @@ def shipped_name(path: str) -> str:
 
 def shipped_path(name: str) -> Path | None:
     """Return the file that `shipped_name` named; None for any other name, also for one that climbs out."""
-    if not name.startswith(PREFIX):
+    if not name.startswith(PREFIX) or "\0" in name:
         return None
     path = (PACKAGE / name.removeprefix(PREFIX)).resolve()
     return path if path.is_relative_to(PACKAGE) else None
