@@ -17,6 +17,7 @@ from residentkv.audit.model import AuditReport
 from residentkv.cli.options import make_folder, write_file
 from residentkv.errors import EXIT_PASS, EXIT_VIOLATED
 from residentkv.report.console import open_console
+from residentkv.report.documents import json_text
 from residentkv.report.plain import escape_cell, escape_controls, list_lines
 from residentkv.runtimes.study import CaseRun, Check, Loss, choose_cases, find_study
 
@@ -68,11 +69,11 @@ def study(runtime: str, names: tuple[str, ...], listing: bool, reduced: bool, ou
     )
     results, reports = judge_runs(runs, folder)
     write_evidence(folder / "evidence.json", reports)
-    text = msgspec.json.format(msgspec.json.encode(results), indent=1)
-    write_file(folder / "results.json", text.decode() + "\n")
+    text = json_text(results)
+    write_file(folder / "results.json", f"{text}\n")
     write_file(folder / "losses.md", render_losses(results))
     if as_json:
-        click.echo(text.decode())
+        click.echo(text)
     else:
         print_results(results)
         click.echo(escape_controls(f"files: {folder}"))

@@ -6,16 +6,14 @@ import sys
 from pathlib import Path
 
 import click
-import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from residentkv.audit.confirm import write_evidence
 from residentkv.cli.audit import exit_code_of
-from residentkv.cli.options import make_folder
+from residentkv.cli.options import make_folder, write_file
 from residentkv.errors import EXIT_PASS, EXIT_VIOLATED, UsageError, near
-from residentkv.files import replace_file
 from residentkv.report.audits import audit_document
 from residentkv.report.console import open_console
 from residentkv.report.documents import json_text
@@ -77,10 +75,10 @@ def witness(
         perform(todo, out, progress=lambda line: bar.update(task, advance=1, description=line.split()[-1]))
     results = [r for s in scenarios for r in judge_scenario(s, out)]
     summaries = summarize(results)
-    replace_file(out / "summary.json", msgspec.json.format(msgspec.json.encode(summaries), indent=1) + b"\n")
-    replace_file(out / "summary.md", render_markdown(summaries).encode())
+    write_file(out / "summary.json", f"{json_text(summaries)}\n")
+    write_file(out / "summary.md", render_markdown(summaries))
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(summaries), indent=1).decode())
+        click.echo(json_text(summaries))
     else:
         print_summary(summaries, results)
         click.echo(escape_controls(f"files: {out}"))
@@ -105,10 +103,10 @@ def judge_scenario(scenario: Scenario, out: Path) -> list[RunResult]:
     results = []
     for folder in sorted(p for p in (out / scenario.name).glob("[0-9]*") if p.is_dir()):
         result, report = judge_run(scenario, folder)
-        replace_file(folder / "result.json", msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+        write_file(folder / "result.json", f"{json_text(result)}\n")
         if report is not None:
             code = exit_code_of([report], missing=False)
-            replace_file(folder / "audit.json", json_text(audit_document([report], code)).encode() + b"\n")
+            write_file(folder / "audit.json", f"{json_text(audit_document([report], code))}\n")
             write_evidence(folder / "evidence.json", [report])
         results.append(result)
     return results
