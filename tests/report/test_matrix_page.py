@@ -92,6 +92,18 @@ def test_every_link_inside_the_page_leads_somewhere(tmp_path: Path) -> None:
     assert targets <= set(page.ids)
 
 
+@pytest.mark.parametrize("name", ["anchors", "anchor-evict", "title", "lru-best_effort-native", "tools", "rows"])
+def test_a_primitive_with_an_unlucky_name_has_a_place_of_its_own(tmp_path: Path, name: str) -> None:
+    """Every id of the page is there once, whatever primitives and anchors are called."""
+    site = build_site(tmp_path)
+    first = site.descriptor.read_text()
+    second = first[first.index("  - id: lru") :].replace("id: lru", f"id: {name}")
+    site.descriptor.write_text(first + second)
+    _, text = write_page(tmp_path, "--descriptor", str(site.descriptor), "--site-packages", str(site.folder))
+    ids = re.findall(r'\sid="([^"]+)"', text)
+    assert len(set(ids)) == len(ids)
+
+
 def test_the_shipped_library_stays_under_two_megabytes_and_asks_for_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -212,7 +212,7 @@ def json_text(document: Any) -> str:
     try:
         encoded = msgspec.json.encode(document)
     except UnicodeEncodeError:
-        encoded = msgspec.json.encode(_as_text(document))
+        encoded = msgspec.json.encode(_as_text(msgspec.to_builtins(document)))
     return escape_json(msgspec.json.format(encoded, indent=2).decode())
 
 

@@ -205,7 +205,7 @@ def runtime_views(rows: Sequence[CheckedRow], *, own: bool, options: Sequence[st
         above = "" if own else _above_library(descriptor.path)
         reports = {key: report for row in mine for key, report in row.anchors.items()}
         anchors = {
-            key: _anchor_view(f"{prefix}-anchor-{key}", key, reports[key], descriptor, [*address, *options], above)
+            key: _anchor_view(f"anchor/{prefix}/{key}", key, reports[key], descriptor, [*address, *options], above)
             for key in sorted(reports)
         }
         views = [_row_view(prefix, row, anchors, address, options, above) for row in mine]
@@ -213,7 +213,7 @@ def runtime_views(rows: Sequence[CheckedRow], *, own: bool, options: Sequence[st
         seen = sorted({f"{r.distribution} {r.version}" for r in reports.values() if r.distribution and r.sha256})
         out.append(
             RuntimeView(
-                id=prefix,
+                id=f"runtime/{prefix}",
                 name=name,
                 descriptor=descriptor,
                 path=descriptor.path.removeprefix(above),
@@ -237,7 +237,7 @@ def _primitives(prefix: str, views: Iterable[RowView]) -> Iterable[PrimitiveView
     for primitive, group in itertools.groupby(views, key=lambda v: v.checked.row.primitive):
         mine = tuple(group)
         cells = tuple(tuple(v for v in mine if v.checked.row.mode is mode) for mode in Mode)
-        yield PrimitiveView(f"{prefix}-{primitive.id}", primitive, mine, cells)
+        yield PrimitiveView(f"primitive/{prefix}/{primitive.id}", primitive, mine, cells)
 
 
 def _cell(views: Iterable[RowView]) -> Cell:
