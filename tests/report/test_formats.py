@@ -107,6 +107,14 @@ def test_a_result_is_recognised_when_lines_move(site: Site) -> None:
     assert before[0]["locations"] != after[0]["locations"]
 
 
+def test_findings_alike_are_not_one_result(broken: Path) -> None:
+    """The same rule for the same claim in two traces, or twice in one, has a fingerprint each."""
+    Path("again.jsonl").write_bytes(broken.read_bytes())
+    (run,) = json.loads(write("audit", str(broken), "again.jsonl", form="sarif")[1])["runs"]
+    prints = [r["partialFingerprints"]["residentkv/v1"] for r in run["results"]]
+    assert len(prints) == 2 and len(set(prints)) == 2
+
+
 def test_junit_keeps_the_ant_schema(site: Site, broken: Path) -> None:
     """Reports of check, audit and suite validate; the schema is really applied."""
     schema = junit_schema()

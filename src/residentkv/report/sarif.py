@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def sarif_document(results: Iterable[Result], exit_code: int, notes: Sequence[st
     rules = {rule.code: rule for rule in all_rules()}
     used = [rules[code] for code in sorted({r.rule for r in told if r.rule})]
     index = {rule.code: n for n, rule in enumerate(used)}
+    seen: Counter[str] = Counter()
     bases = sorted({site.base for r in told for site in (*r.sites, *r.related) if site.base})
     return {
         "$schema": SCHEMA,
@@ -66,7 +68,7 @@ def sarif_document(results: Iterable[Result], exit_code: int, notes: Sequence[st
                     }
                 ],
                 "columnKind": "unicodeCodePoints",
-                "results": [_result(result, index) for result in told],
+                "results": [_result(result, index, seen) for result in told],
                 "properties": {"judged": len(found), "passed": len(found) - len(told)},
             }
         ],
@@ -88,12 +90,16 @@ def _rule(rule: CataloguedRule) -> dict[str, Any]:
     }
 
 
-def _result(result: Result, index: dict[str, int]) -> dict[str, Any]:
+def _result(result: Result, index: dict[str, int], seen: Counter[str]) -> dict[str, Any]:
+    """Return one result; `seen` counts the fingerprints of those before it, which a viewer takes for the same."""
+    first = fingerprint(result)
+    nth = seen[first]
+    seen[first] += 1
     out: dict[str, Any] = {
         "level": _LEVELS[result.outcome],
         "message": {"text": _plain(result.message)[:MAX_MESSAGE]},
         "locations": [_location(site) for site in result.sites[:1]],
-        "partialFingerprints": {"residentkv/v1": fingerprint(result)},
+        "partialFingerprints": {"residentkv/v1": fingerprint(result, nth)},
         "properties": {"outcome": result.outcome.value, "judged": result.name, "group": result.group},
     }
     if result.rule:
@@ -107,9 +113,9 @@ def _result(result: Result, index: dict[str, int]) -> dict[str, Any]:
     return out
 
 
-def fingerprint(result: Result) -> str:
-    """Return what identifies a result across runs: what was judged and by which rule, not the line."""
-    text = "\0".join((result.rule, *result.identity))
+def fingerprint(result: Result, nth: int = 0) -> str:
+    """Return what identifies a result across runs: what was judged, by which rule and for which time, not the line."""
+    text = "\0".join((result.rule, *result.identity, *([str(nth)] if nth else [])))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
