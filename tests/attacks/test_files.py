@@ -91,6 +91,16 @@ def test_what_cannot_be_written_is_one_error(name: str, here: Path, capsys: pyte
         assert Path("loop").readlink() == Path("loop")
 
 
+@pytest.mark.parametrize("name", ["loop", "trace.jsonl", "x" * 300, "/dev/null"])
+def test_a_cache_that_is_no_folder_is_no_reason_to_fail(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`RESIDENTKV_CACHE` that cannot be one is an empty cache, or one line and exit 3; never an internal error."""
+    monkeypatch.setenv("RESIDENTKV_CACHE", name)
+    assert main([*CHECK]) == (3 if len(name) > 255 else 11)
+    assert len(name) <= 255 or "File name too long" in one_line(capsys)
+
+
 def test_a_name_as_long_as_a_name_can_be_is_written(here: Path) -> None:
     """255 bytes is a name; the temporary file beside it has another."""
     assert main(["audit", "trace.jsonl", "--json", "-o", "é" * 127 + "x"]) == 0

@@ -38,6 +38,9 @@ _COMMANDS: dict[str, tuple[str, str]] = {
 }
 """Name of a command, where it is, and its line in the help."""
 
+_NO_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
+"""What only a path that somebody named can lead to, be it in an option or in the environment."""
+
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -105,6 +108,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _fail(
                 f"cannot be written ({e.strerror}), expected room for standard output and files", EXIT_NO_INPUT
             )
+        if e.errno in _NO_NAME and e.filename is not None:
+            message = (
+                f"{str(e.filename)[:200]}: cannot be used ({e.strerror}), expected a file or folder; check the path"
+            )
+            return _fail(message, EXIT_NO_INPUT)
         return _fail_unexpected(e, arguments)
     except Exception as e:
         return _fail_unexpected(e, arguments)
