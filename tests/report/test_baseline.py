@@ -136,6 +136,19 @@ def test_an_upgrade_with_its_own_descriptor_is_judged_by_it(site: Site, baseline
     assert main([*both, "--baseline", str(baseline)]) == 10
 
 
+def test_an_upgrade_between_two_described_versions_is_judged_by_the_new_one(site: Site) -> None:
+    """The baseline has rows of both versions, the new one unknown since it was not there; then it is, and holds."""
+    newer = site.descriptor.with_name("newer.yaml")
+    newer.write_text(site.descriptor.read_text().replace('">=1.4,<1.5"', '">=1.5,<1.6"').replace('"1.4"', '"1.5"'))
+    both = [*check_of(site), "--descriptor", str(newer)]
+    assert main([*both, "--format", "json", "-o", "both.json"]) == 10
+    upgrade(site, "1.5.0")
+    found = write_json(*both, "--baseline", "both.json", form="json")
+    assert (found["exit_code"], {c["change"] for c in found["baseline"]["changes"]}) == (0, {"better", "differs"})
+    site.pool.write_text(site.pool.read_text().replace("return True", "return False"))
+    assert main([*both, "--baseline", "both.json"]) == 10
+
+
 def test_a_row_without_counterpart_counts_by_what_it_was() -> None:
     """Gone and positive is worse; gone and a no is as it was."""
     before = Baseline(

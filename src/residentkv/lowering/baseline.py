@@ -178,9 +178,13 @@ def _pair(before: Sequence[_Row], now: Sequence[_Row]) -> Iterator[tuple[_Key, _
     for old in before:
         rows = by_key.get(old.key, [])
         own = [r for r in rows if r.version == old.version]
-        others = [r for r in rows if (r.key, r.version) not in known]
-        if not own or not own[0].is_seen:
-            own = [r for r in others if r.is_seen] or own or others
+        others = [r for r in rows if r.version != old.version]
+        if not own:
+            # Nobody asked for this version: a row that the baseline has too stands for itself only.
+            others = [r for r in others if (r.key, r.version) not in known]
+            own = [r for r in others if r.is_seen] or others
+        elif not own[0].is_seen:
+            own = [r for r in others if r.is_seen] or own
         # Of several versions the worst counts: the promise was made whichever of them runs.
         new = min(own, key=lambda r: (r.verdict.rank, r.version), default=None)
         used.update(own)
