@@ -88,13 +88,14 @@ def test_a_reader_that_went_away_is_no_pass(arguments: tuple[str, ...]) -> None:
 def test_an_interruption_leaves_no_report() -> None:
     """Ctrl-C while a trace is read: exit 1, `interrupted`, no file and nothing beside it."""
     os.mkfifo("pipe")
-    words = [str(COMMAND), "audit", "pipe", "--json", "-o", "out.json"]
+    # Whoever started the tests may ignore SIGINT (nohup, a job in the background), and a child inherits that.
+    words = ["env", "--default-signal=INT", str(COMMAND), "audit", "pipe", "--json", "-o", "out.json"]
     started = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     with started, Path("pipe").open("wb") as trace:  # opens when the command has opened it
         trace.write(TRACE.read_bytes()[:1000])
         trace.flush()
         started.send_signal(signal.SIGINT)
-        _, err = started.communicate()
+        _, err = started.communicate(timeout=60)
     assert (started.returncode, err.strip()) == (1, "residentkv: error: interrupted")
     assert sorted(p.name for p in Path().iterdir()) == ["own.jsonl", "own.yaml", "pipe"]
 

@@ -110,9 +110,9 @@ def check(
     descriptors = select_descriptors(runtime, version, files)
     check_primitive(primitive, descriptors)
     sources = named_sources(documents, checkouts, archives, site_packages)
+    traces, notes = read_evidence(evidence)
     read = source_files(documents, archives) + named_traces(descriptors, evidence)
     check_output(output, [*files, *evidence, *filter(None, [baseline]), *read])
-    traces, notes = read_evidence(evidence)
     rows = check_rows(descriptors, selection, sources, traces, recorded)
     if not rows:
         raise NoInputError(

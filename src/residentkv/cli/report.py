@@ -90,9 +90,9 @@ def matrix(
     descriptors = select_descriptors(runtime, version, files)
     check_primitive(primitive, descriptors)
     past = None if baseline is None else read_input(Path(baseline))
+    traces, notes = read_evidence(evidence)
     read = source_files(documents, archives) + named_traces(descriptors, evidence)
     check_output(output, [*files, *evidence, *numbers, *filter(None, [baseline]), *read])
-    traces, notes = read_evidence(evidence)
     sources = named_sources(documents, checkouts, archives, site_packages)
     rows = check_rows(descriptors, selection, sources, traces, recorded)
     if not rows:
