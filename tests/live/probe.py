@@ -363,6 +363,14 @@ def probe_ranks(out: Path, model: str) -> dict[str, Any]:
     seen["later"] = engine.ask((tokens, claim("a")))[0]
     engine.settle()
 
+    engine.rotate("pressure.jsonl")
+    engine.reset(everything=True)
+    hard = [tiny_prompt(20 + i) for i in range(5)]
+    seen["hard"] = [engine.ask((p, claim(f"h{i}", mode="hard_protected")))[0] for i, p in enumerate(hard)]
+    seen["too_much"] = engine.ask(([9, *range(3, 962)], None))[0]
+    seen["flood"] = [engine.ask((tiny_prompt(40 + i), None))[0]["finish"] for i in range(8)]
+    seen["kept"] = [engine.ask((p, None))[0]["cached"] for p in hard]
+
     engine.rotate("trusting.jsonl")
     engine.reset(everything=True)
     engine.ask((tokens, claim("b")))

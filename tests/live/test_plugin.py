@@ -247,6 +247,19 @@ def test_one_rank_that_fails_is_a_refusal_in_order_that_names_the_claim(probe: P
     assert (refusal.outcome_claim_id, refusal.blocking_claim_ids) == ("a", ("a",))
 
 
+def test_hard_claims_are_kept_on_two_ranks_and_what_does_not_fit_is_refused(probe: Probe, tiny_model: str) -> None:
+    """Blocks are handed out once for all ranks: 40 of 64 are protected, 30 more do not fit, and others evict none."""
+    seen = probe("ranks", tiny_model, **RANKS)
+    assert [h["answer"]["resident_claim"]["decision"] for h in seen["hard"]] == ["accepted"] * 5
+    assert seen["too_much"]["finish"] == "error"
+    refusal = seen["too_much"]["answer"]["resident_claim_refusal"]
+    assert (refusal["reason"], refusal["shortfall_blocks"]) == ("claims_hold", 7)
+    assert seen["flood"] == ["length"] * 8
+    assert seen["kept"] == [256] * 5
+    report = audit_file(seen.folder / "pressure.jsonl")
+    assert report.verdict is Verdict.CONFORMING, [f.story for f in report.all_findings()]
+
+
 def test_a_scheduler_that_trusts_one_rank_is_found_out(probe: Probe, tiny_model: str) -> None:
     """The negative control, live: the same failure with the rule broken makes the audit red, for this reason."""
     seen = probe("ranks", tiny_model, **RANKS)
