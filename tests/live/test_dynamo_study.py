@@ -38,6 +38,15 @@ def test_without_its_evidence_no_row_is_positive(capsys: pytest.CaptureFixture[s
     assert {verdict for verdict, _ in judge(capsys, "dynamo").values()} == {"rejected", "approximate"}
 
 
+def test_scores_alone_are_contradicted_by_their_own_trace(studied: Path) -> None:
+    """What the router does without an adapter was run, and its audit says that nobody was bound."""
+    items = json.loads((studied / "evidence.json").read_text())["items"]
+    alone = [i for i in items if i["primitive"] == "kv_router_events"]
+    assert {i["adapter"] for i in alone} == {"residentkv_score_unchecked"}
+    assert "route_binding" in {i["obligation"] for i in alone if i["polarity"] == "contradicts"}
+    assert not [i for i in alone if i["polarity"] == "supports"]
+
+
 def test_what_was_simulated_is_said_with_the_evidence(studied: Path) -> None:
     """The engine is simulated; every statement that the study makes carries that."""
     items = json.loads((studied / "evidence.json").read_text())["items"]

@@ -13,6 +13,7 @@ from residentkv.errors import UsageError
 from residentkv.runtimes.claimlog import ClaimLog
 from residentkv.runtimes.dynamo import observer as observing
 from residentkv.runtimes.dynamo.observer import Observer
+from residentkv.runtimes.dynamo.scoring import ScoreBelief
 from residentkv.trace.writer import TraceWriter
 from tests.studies.small_dynamo import SmallDynamo, hash_blocks
 from tests.studies.test_dynamo_router import IDENTITY, PREFIX, tail
@@ -23,7 +24,7 @@ WIRE = {"claim_id": "c", "owner_scope": "o", "mode": "best_effort", "predicate":
 class Scene:
     """An observer beside a small Dynamo; the claim is watched from the beginning."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kind: type[Observer] = Observer, mode: str = "best_effort") -> None:
         self.path, self.dynamo = folder / "trace.jsonl", SmallDynamo()
         log = ClaimLog(TraceWriter(self.path, source="observer", run_id="run"))
         log.open(
@@ -35,8 +36,8 @@ class Scene:
             stands_in=("all",),
         )
         small = cast(Any, self.dynamo)
-        self.observer = Observer(log, small, small, identity=IDENTITY, hash_blocks=hash_blocks)
-        self.observer.watch(WIRE, PREFIX, tail(0))
+        self.observer = kind(log, small, small, identity=IDENTITY, hash_blocks=hash_blocks)
+        self.observer.watch({**WIRE, "mode": mode}, PREFIX, tail(0))
 
     def ask(self, n: int) -> int | None:
         """Return the worker that the observer found."""
@@ -48,9 +49,13 @@ class Scene:
         return audit_file(self.path).verdict.value
 
 
-@pytest.fixture
-def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observing, "PATIENCE_S", 0.05)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path)
 
 
@@ -93,3 +98,15 @@ def test_a_name_is_watched_once(scene: Scene) -> None:
     with pytest.raises(UsageError, match="watches a name once"):
         scene.observer.watch({**WIRE, "owner_scope": "other"}, PREFIX, tail(9))
     assert scene.verdict() == "conforming"
+
+
+@pytest.mark.parametrize("elsewhere", [None, 22])
+def test_a_score_that_finds_the_prefix_is_no_binding(tmp_path: Path, elsewhere: int | None) -> None:
+    """Whether the score found the same worker again or another one: nobody was bound, and the audit says so."""
+    scene = Scene(tmp_path, ScoreBelief, "routed_reuse")
+    scene.dynamo.elsewhere = elsewhere
+    assert scene.ask(1) == (elsewhere or 11)
+    assert scene.verdict() == "violating"
+    found = {(i.polarity, i.obligation) for i in evidence_of(audit_file(scene.path))}
+    assert ("contradicts", "route_binding") in found
+    assert not {o for polarity, o in found if polarity == "supports"}

@@ -19,6 +19,7 @@ CASES: dict[str, Callable[[Stage], CaseRun]] = {
     "reservation_too_large": stock_cases.reservation_too_large,
     "accepted_hints": stock_cases.accepted_hints,
     "busy_elsewhere": stock_cases.busy_elsewhere,
+    "score_as_binding": stock_cases.score_as_binding,
     "salt_dropped": stock_cases.salt_dropped,
     "host_tier": route_cases.host_tier,
     "event_gap": route_cases.event_gap,

@@ -31,6 +31,8 @@ class Observer:
     `doubts` are what keeps the trace from a conclusion: `close` then leaves it open.
     """
 
+    mode = Mode.BEST_EFFORT
+
     def __init__(
         self,
         log: ClaimLog,
@@ -64,9 +66,9 @@ class Observer:
             token_map_id=token_map_digest(tokens),
             footprint_blocks=len(local),
         )
-        if claim.mode is not Mode.BEST_EFFORT:
+        if claim.mode is not self.mode:
             raise UsageError(
-                f"mode: found {claim.mode.value}; an observer names best_effort claims and accepts no other"
+                f"mode: found {claim.mode.value}; this observer names {self.mode.value} claims and accepts no other"
             )
         if claim.claim_id in self._watched:
             raise UsageError(f"claim_id: found {claim.claim_id!r} again; an observer watches a name once")

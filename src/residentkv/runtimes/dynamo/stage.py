@@ -18,6 +18,7 @@ from residentkv.runtimes.dynamo.fleet import BLOCK_TOKENS, MODEL, WORKER_BLOCKS,
 from residentkv.runtimes.dynamo.listener import Listener
 from residentkv.runtimes.dynamo.observer import Observer
 from residentkv.runtimes.dynamo.router import ClaimRouter, Knob
+from residentkv.runtimes.dynamo.scoring import ScoreBelief
 from residentkv.trace.writer import TraceWriter
 
 RUNTIME = "dynamo"
@@ -84,13 +85,13 @@ class Stage:
 
     def observer(self, fleet: Fleet) -> Observer:
         """Put the observer beside the frontend; it writes the trace of the case."""
-        return Observer(
-            self._log("event_plane", "residentkv_observer", "observe"),
-            Frontend(fleet.port),
-            self.listener(fleet),
-            identity=IDENTITY,
-            hash_blocks=hash_blocks,
-        )
+        log = self._log("event_plane", "residentkv_observer", "observe")
+        return Observer(log, Frontend(fleet.port), self.listener(fleet), identity=IDENTITY, hash_blocks=hash_blocks)
+
+    def score_belief(self, fleet: Fleet) -> ScoreBelief:
+        """Put the control that believes scores beside the frontend; it writes the trace of the case."""
+        log = self._log("kv_router_events", "residentkv_score_unchecked", "policy")
+        return ScoreBelief(log, Frontend(fleet.port), self.listener(fleet), identity=IDENTITY, hash_blocks=hash_blocks)
 
     def tokens(self, name: str, blocks: int) -> list[int]:
         """Return the tokens of whole blocks that no other name or case has."""

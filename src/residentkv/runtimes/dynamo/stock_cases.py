@@ -85,10 +85,36 @@ def accepted_hints(stage: Stage) -> CaseRun:
     )
 
 
+BUSY = ("--active-decode-blocks-threshold", "0.15")
+LARGE = ("--num-gpu-blocks-override", str(2 * WORKER_BLOCKS))
+"""Options with which a worker that gives two long answers gets no new requests, and room for them."""
+
+
+def score_as_binding(stage: Stage) -> CaseRun:
+    """Dynamo's scores alone: they find the prefix while it is idle there, and elsewhere nobody says what was bound."""
+    fleet = stage.fleet(frontend=BUSY, worker=LARGE)
+    belief, frontend = stage.score_belief(fleet), Frontend(fleet.port)
+    first = belief.watch(wire(), stage.tokens("claimed", BLOCKS), stage.tokens("first", 1))
+    idle, _ = belief.request("claim", stage.tokens("idle", 1))
+    with keep_busy(stage, frontend, first.worker_id or 0):
+        away, _ = belief.request("claim", stage.tokens("away", 1))
+    belief.release("claim")
+    belief.close()
+    found = idle.worker_id == first.worker_id and (idle.cached_tokens or 0) >= BLOCKS * BLOCK_TOKENS
+    elsewhere = away.served and away.worker_id != first.worker_id and away.cached_tokens == 0
+    return CaseRun(
+        case=stage.case,
+        traces=expect_trace(stage, "violating"),
+        checks=(
+            expect("idle: the score finds the prefix", found, say_rate(idle)),
+            expect("busy: the same score sends it elsewhere", elsewhere, say_rate(away)),
+        ),
+    )
+
+
 def busy_elsewhere(stage: Stage) -> CaseRun:
     """The worker that holds a prefix is busy: a score sends the request elsewhere, a binding does not."""
-    large = ("--num-gpu-blocks-override", str(2 * WORKER_BLOCKS))
-    fleet = stage.fleet(frontend=("--active-decode-blocks-threshold", "0.15"), worker=large)
+    fleet = stage.fleet(frontend=BUSY, worker=LARGE)
     router, frontend = stage.router(fleet, DIRECT), Frontend(fleet.port)
     _, bound = bind_claim(stage, router)
     prompt = stage.tokens("claimed", BLOCKS)

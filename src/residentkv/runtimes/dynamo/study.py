@@ -18,6 +18,7 @@ TITLES = {
     "reservation_too_large": "a reservation larger than the worker",
     "accepted_hints": "times to live and priorities that are accepted",
     "busy_elsewhere": "a warm prefix at a worker that is busy",
+    "score_as_binding": "a routing score that is taken for a binding",
     "salt_dropped": "a prompt under a salt, and without",
     "host_tier": "blocks that went to host memory and came back",
     "event_gap": "events that a subscriber missed",
