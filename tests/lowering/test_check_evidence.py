@@ -240,3 +240,22 @@ def test_a_violating_trace_that_a_descriptor_brings_shows_nothing_good(site, tmp
     bring(site, tmp_path, 5, SUCCESS.replace("    restore c r2 job=1\n", ""))
     status, _ = predicate_of(site, capsys)
     assert status in ("unknown", "contradicted")
+
+
+def test_what_stood_in_is_told_with_every_positive_verdict(plugin, tmp_path, capsys):
+    """In the sentence of the row, in the matrix, and in the JSON: a simulated engine shows nothing about a real one."""
+    files = []
+    for name, story in (("good", SUCCESS), ("bad-load", FAILURE)):
+        path = write_trace(tmp_path / f"{name}.jsonl", story)
+        first, *rest = path.read_text().splitlines(keepends=True)
+        opened = json.loads(first) | {"stands_in": ["engine: a mocker"]}
+        path.write_text(json.dumps(opened) + "\n" + "".join(rest))
+        files.append(audit(tmp_path, name, path))
+    capsys.readouterr()
+    evidence = [part for f in files for part in ("--evidence", f)]
+    assert check(plugin, *files) == 0
+    assert "stood in: engine: a mocker" in " ".join(capsys.readouterr().out.split())
+    plugin.run("check", *ROW, "--json", *evidence)
+    assert "stood in: engine: a mocker" in json.loads(capsys.readouterr().out)["rows"][0]["sentence"]
+    plugin.run("check", *evidence)
+    assert "stood in: engine: a mocker" in " ".join(capsys.readouterr().out.split())

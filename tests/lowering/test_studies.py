@@ -74,7 +74,7 @@ def test_recorded_traces_give_the_plugin_its_verdict_and_no_other_row_one(matrix
     lines = render_traces(matrix, both(matrix, with_traces)).splitlines()[2:]
     assert lines == [
         "| vllm 0.32.0 | `offloading_connector` | offloadable | plugin | approximate "
-        "| sound_with_adapter (adapter_policy) |"
+        "| sound_with_adapter (adapter_policy) | nothing |"
     ]
 
 

@@ -153,6 +153,7 @@ def _item_exhibit(item: TraceItem, row: Row, descriptor: Descriptor) -> Exhibit:
         source=item.adapter or "native",
         note=item.note + simulated,
         place=item.trace,
+        stands_in=item.stands_in,
     )
 
 

@@ -57,6 +57,7 @@ class Cell:
         obstacle: what decided a verdict that is not positive.
         sentence: the verdict in a sentence.
         anchors: how many of the anchors that the row leans on are in each state.
+        stands_in: what stood in for something else in the runs that a positive verdict rests on.
         recorded, recorded_on: the verdict when the digests were written, and when that was, if it was asked for and
             differs in what could be read; history, never a verdict of this run.
     """
@@ -76,6 +77,7 @@ class Cell:
     anchors: Mapping[AnchorState, int]
     recorded: Verdict | None = None
     recorded_on: tuple[str, ...] = ()
+    stands_in: tuple[str, ...] = ()
 
     @property
     def anchors_state(self) -> AnchorState | None:
@@ -161,6 +163,7 @@ def cell_of(checked: CheckedRow) -> Cell:
         anchors=_count({name: report.state for name, report in checked.anchors.items()}),
         recorded=None if checked.recorded is None else checked.recorded.verdict,
         recorded_on=checked.recorded_on,
+        stands_in=verdict.stands_in if verdict.verdict.is_positive else (),
     )
 
 

@@ -83,7 +83,8 @@ class Standing:
 class Exhibit:
     """One statement about one obligation, with the standing of what it leans on.
 
-    `source` is `native` or an adapter; `place` is where the statement is written.
+    `source` is `native` or an adapter; `place` is where the statement is written; `stands_in` names what stood in for
+    something else in the run that shows it.
     """
 
     obligation: Obligation
@@ -94,6 +95,7 @@ class Exhibit:
     source: str
     note: str
     place: str
+    stands_in: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,11 @@ class RowVerdict:
         """The first obligation of the bundle that is not satisfied."""
         return next((o for o in self.obligations if o.status is not Status.SATISFIED), None)
 
+    @property
+    def stands_in(self) -> tuple[str, ...]:
+        """What stood in for something else in the runs that the obligations rest on; it limits what they show."""
+        return stood_in_for(self.obligations)
+
 
 def judge_row(
     mode: Mode,
@@ -211,6 +218,9 @@ def judge_row(
         if used:
             helpers = sorted({f"{e.source} at depth {e.depth}" for e in used})
             sentence += f", with help from {', '.join(helpers)}"
+        stood_in = stood_in_for(results)
+        if stood_in:
+            sentence += f"; in the runs that show it stood in: {', '.join(stood_in)}"
     return RowVerdict(
         mode=mode,
         depth=depth,
@@ -222,6 +232,11 @@ def judge_row(
         related=verified,
         sentence=sentence,
     )
+
+
+def stood_in_for(results: Iterable[ObligationResult]) -> tuple[str, ...]:
+    """Return what stood in for something else in the runs that were used, sorted."""
+    return tuple(sorted({part for r in results if r.used is not None for part in r.used.stands_in}))
 
 
 def summarise(result: ObligationResult) -> Summary:
@@ -338,4 +353,5 @@ def _order(exhibit: Exhibit) -> tuple[str, ...]:
         str(exhibit.standing.is_verified),
         exhibit.note,
         exhibit.place,
+        *exhibit.stands_in,
     )

@@ -86,7 +86,8 @@ def _obstacle_lines(part: RuntimePart) -> Iterator[str]:
     groups: dict[str, list[Cell]] = {}
     for cell in part.cells():
         if cell.obstacle is None:
-            key = f"{LETTERS[cell.verdict]} {cell.evidence_class}"
+            stood_in = f" (stood in: {', '.join(cell.stands_in)})" if cell.stands_in else ""
+            key = f"{LETTERS[cell.verdict]} {cell.evidence_class}{stood_in}"
         elif cell.obstacle.status is None and cell.obstacle.state in _NOT_HERE:
             key = f"? anchors {cell.obstacle.state.replace('_', ' ')}"
         else:

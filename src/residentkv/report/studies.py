@@ -69,8 +69,9 @@ def render_traces(matrix: Matrix, with_traces: Matrix) -> str:
     for before, after in zip(matrix.cells(), with_traces.cells(), strict=True):
         if before.verdict is not after.verdict:
             row = (f"{after.runtime} {after.version}", f"`{after.primitive}`", after.mode.value, after.depth.value)
-            rows.append((*row, before.verdict.value, f"{after.verdict} ({after.evidence_class})"))
-    return _table(("runtime", "primitive", "mode", "depth", "library alone", "with the traces"), rows)
+            stood_in = "; ".join(after.stands_in) or "nothing"
+            rows.append((*row, before.verdict.value, f"{after.verdict} ({after.evidence_class})", stood_in))
+    return _table(("runtime", "primitive", "mode", "depth", "library alone", "with the traces", "stood in"), rows)
 
 
 def render_published(matrix: Matrix, with_traces: Matrix) -> str:

@@ -52,6 +52,8 @@ def _print_check(console: Console, rows: Sequence[CheckedRow], explain: bool, no
         part = list(group)
         console.print(Text(f"{name_of(part[0])}: {escape_controls(part[0].descriptor.title)}", style="bold"))
         _print_table(console, part)
+        for line in _stood_in_lines(part):
+            _print_line(console, line)
         if explain:
             for row in part:
                 for line in explain_row(row):
@@ -125,6 +127,17 @@ def _decided_by(checked: CheckedRow) -> str:
     """Return the anchor or obligation that decided, marked as the legend says."""
     obstacle = find_obstacle(checked.verdict)
     return "" if obstacle is None else escape_controls(str(obstacle))
+
+
+def _stood_in_lines(rows: Sequence[CheckedRow]) -> Iterator[str]:
+    """Yield what stood in for something else in the runs that positive rows rest on, with those rows."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for checked in rows:
+        if checked.verdict.verdict.is_positive and checked.verdict.stands_in:
+            name = f"{checked.row.primitive.id} as {checked.row.mode} at {checked.row.depth}"
+            groups.setdefault(checked.verdict.stands_in, []).append(name)
+    for parts, names in groups.items():
+        yield f"stood in: {', '.join(parts)}; in the runs behind {', '.join(names)}"
 
 
 def _source(exhibit: Exhibit) -> str:
