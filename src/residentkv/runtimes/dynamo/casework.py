@@ -17,6 +17,9 @@ from residentkv.runtimes.study import Caught, Check, ExpectedTrace, Loss, Told, 
 BLOCKS = 8
 """Blocks of every claimed prefix."""
 
+EVENT_S = 10.0
+"""How long an event that has to come may take."""
+
 LEASE_S = 30.0
 """Longer than discovery keeps a worker that died."""
 
@@ -47,9 +50,9 @@ def keep_busy(stage: Stage, frontend: Frontend, worker_id: int) -> Iterator[None
             thread.join()
 
 
-def drain_events(listener: Listener) -> list[KvEvent]:
-    """Return the events that come until nothing comes any more."""
-    return [event for batch in listener.drain() for event in batch.events]
+def drain_events(listener: Listener, first_s: float = EVENT_S) -> list[KvEvent]:
+    """Return the events that come until nothing comes any more; the first may take its time on a busy machine."""
+    return [event for batch in (*listener.read(first_s), *listener.drain()) for event in batch.events]
 
 
 def bind_claim(stage: Stage, router: ClaimRouter) -> tuple[str, int]:
