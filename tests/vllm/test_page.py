@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from residentkv.claims import arbiter
-from residentkv.claims.model import ClaimRequest
+from residentkv.claims.model import ClaimRequest, decode_claim_request
 from residentkv.runtimes.vllm import claimbook, intake, versions
 from residentkv.runtimes.vllm.options import SUPPORTED_MODES, PluginOptions, decode_options
 from residentkv.runtimes.vllm.plugin import engine_settings
@@ -76,6 +76,23 @@ def test_every_reason_of_a_rejection_is_listed() -> None:
     reasons |= set(re.findall(r'"decision": "rejected", "reason": "(\w+)"', text))
     assert len(reasons) > 15
     assert reasons - set(re.findall(r"`(\w+)`", section("`resident_claim`"))) == set()
+
+
+def test_the_readme_claims_what_the_plugin_takes() -> None:
+    """The example of the README is Python, its claim can be read, and its settings are settings of the plugin."""
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    tree = ast.parse(example)
+    (claim,) = (
+        ast.literal_eval(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "claim"
+    )
+    assert decode_claim_request(claim).mode in {mode.value for mode in SUPPORTED_MODES}
+    (call,) = (n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == engine_settings.__name__)
+    given = {word.arg: eval(ast.unparse(word.value), {}) for word in call.keywords if word.arg is not None}
+    settings = engine_settings(**given)["kv_transfer_config"]["kv_connector_extra_config"]
+    assert decode_options(settings).trace_path == "trace.jsonl"
+    assert intake.CLAIM_PARAM in example
 
 
 def test_modes_and_versions_are_those_of_the_plugin() -> None:
