@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import random
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from residentkv.claims.modes import Mode
-from residentkv.runtimes.vllm.options import SUPPORTED_MODES
 
 
 class Kind(StrEnum):
@@ -18,15 +17,6 @@ class Kind(StrEnum):
     HARD = "hard"
     SOFT = "soft"
     UNCLAIMED = "unclaimed"
-
-
-def strongest(*modes: Mode) -> str:
-    """Return the first of these modes that the plugin keeps."""
-    return next(mode.value for mode in modes if mode in SUPPORTED_MODES)
-
-
-HARD_MODE: Final = strongest(Mode.HARD_PROTECTED, Mode.OFFLOADABLE)
-SOFT_MODE: Final = strongest(Mode.SOFT_PRIORITY, Mode.BEST_EFFORT)
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,8 +32,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     hard: int = 50
     soft: int = 200
     unclaimed: int = 250
-    hard_mode: str = HARD_MODE
-    soft_mode: str = SOFT_MODE
+    hard_mode: str = Mode.HARD_PROTECTED.value
+    soft_mode: str = Mode.SOFT_PRIORITY.value
     block_tokens: int = 32
     prefix_blocks: int = 2
     suffix_tokens: int = 9
