@@ -18,7 +18,7 @@ from residentkv.suite.equivalent import EQUIVALENCES, equivalence_of
 from residentkv.suite.mutate import mutate_trace
 from residentkv.suite.mutate_row import ROW_EQUIVALENCES, tally_row
 from residentkv.suite.positives import distinct_traces, twin_rows, twin_traces
-from residentkv.suite.tally import NotPositive, Tally, merge_tallies, support_of, tally_trace
+from residentkv.suite.tally import NotPositive, Tally, support_of, tally_trace
 
 RECORDED = sorted((Path(__file__).parents[1] / "traces" / "vllm").glob("*.jsonl"))
 """Runs of real scenarios on unmodified vLLM; tests/traces/MANIFEST.json has their origin."""
@@ -127,15 +127,14 @@ def test_mutants_of_what_is_not_positive_say_nothing(traces):
         tally_row(type(row)(**{**{f: getattr(row, f) for f in row.__struct_fields__}, "items": ()}), Tally())
 
 
-def test_tallies_add_up():
-    """Counts by operator and by reason, and survivors."""
-    a, b = Tally(), Tally()
-    a.add("swap", "refused")
-    b.add("swap", "equivalent", reason="independent")
-    b.add("delete", "survived", sentence="s")
-    both = merge_tallies([a, b])
-    assert both.score("swap").made == 2
-    assert both.score("swap").killed == 1
-    assert both.equivalent == {"independent": 1}
-    assert both.survivors == ["s"]
-    assert both.total().made == 3
+def test_a_tally_counts_by_operator_and_by_reason():
+    """And keeps every survivor."""
+    tally = Tally()
+    tally.add("swap", "refused")
+    tally.add("swap", "equivalent", reason="independent")
+    tally.add("delete", "survived", sentence="s")
+    assert tally.score("swap").made == 2
+    assert tally.score("swap").killed == 1
+    assert tally.equivalent == {"independent": 1}
+    assert tally.survivors == ["s"]
+    assert tally.total().made == 3

@@ -67,7 +67,7 @@ def test_trace_is_read_whatever_it_is_stored_as(tmp_path: Path, data: bytes) -> 
     digest = TraceDigest()
     assert read_until_error(read_trace(stored(tmp_path, data), digest=digest)) == (PLAIN_EVENTS, None)
     assert digest.sha256 == hashlib.sha256(data).hexdigest()
-    assert (digest.stored_bytes, digest.events) == (len(data), len(PLAIN_EVENTS))
+    assert digest.events == len(PLAIN_EVENTS)
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, ZSTD.compress], ids=["plain", "gzip", "zstd"])

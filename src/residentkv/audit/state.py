@@ -169,7 +169,6 @@ class ClaimState(msgspec.Struct, gc=False, eq=False):
     lost_blurred: bool = False
     primary_loss_seq: int = -1
     primary_blurred: bool = False
-    blocked_seq: int = -1
     worker: tuple[str, int] | None = None
     worker_seq: int = -1
     verdict: Verdict = Verdict.CONFORMING
@@ -257,7 +256,6 @@ class SourceState:
         "next_seq",
         "opened",
         "owners",
-        "plain_events",
         "predicates",
         "prenamed",
         "protected_blocks",
@@ -315,7 +313,6 @@ class SourceState:
         self.unadmitted = 0
         self.unadmitted_seq = -1
         self.counters = 0
-        self.plain_events = 0
         self.unclaimed_failure_seq = -1
         self.learned = WorkerLedger()
         self.said = WorkerLedger()

@@ -48,7 +48,7 @@ class Relief(StrEnum):
 
 
 UNPROTECTED = frozenset({Mode.BEST_EFFORT, Mode.SOFT_PRIORITY})
-"""Modes that reserve nothing; only to these may a claim be clipped that does not fit."""
+"""What a claim that does not fit may be clipped to: modes that bind neither blocks nor a place."""
 
 _RESERVING = HOLDS_PRIMARY | {Mode.OFFLOADABLE}
 """Modes whose footprint is reserved from acceptance on, so that what was accepted can also be materialized."""

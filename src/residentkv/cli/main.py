@@ -29,12 +29,12 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("residentkv.cli.init:init", "Write a descriptor skeleton for an installed package."),
     "litmus": ("residentkv.cli.litmus:litmus", "Measure the capacity and materialization litmus on a runtime."),
     "reference": ("residentkv.cli.reference:reference", "Run the reference runtime and write its traces."),
-    "rules": ("residentkv.cli.rules:rules", "List the rules, by code."),
-    "study": ("residentkv.cli.study:study", "Put questions to a real runtime and audit what it did."),
     "report": ("residentkv.cli.report:report", "Reports for people, one HTML file each."),
+    "rules": ("residentkv.cli.rules:rules", "List the rules, by code."),
+    "schema": ("residentkv.cli.schema:schema", "Print the JSON Schema of a file format."),
+    "study": ("residentkv.cli.study:study", "Put questions to a real runtime and audit what it did."),
     "suite": ("residentkv.cli.suite:suite", "Run the bad lowerings, and mutants of everything positive."),
     "witness": ("residentkv.cli.witness:witness", "Run scenarios on a real vLLM and judge their traces."),
-    "schema": ("residentkv.cli.schema:schema", "Print the JSON Schema of a file format."),
 }
 """Name of a command, where it is, and its line in the help."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 
 import msgspec
 
@@ -107,19 +106,3 @@ def support_of(report: AuditReport) -> Support:
 
 
 _BUNDLE_NAMES: dict[str, frozenset[str]] = {mode.value: frozenset(o.value for o in BUNDLES[mode]) for mode in Mode}
-
-
-def merge_tallies(tallies: Iterable[Tally]) -> Tally:
-    """Add up tallies."""
-    out = Tally()
-    for tally in tallies:
-        for operator, s in tally.scores.items():
-            mine = out.score(operator)
-            mine.made += s.made
-            mine.refused += s.refused
-            mine.weaker += s.weaker
-            mine.equivalent += s.equivalent
-            mine.survived += s.survived
-        out.equivalent.update(tally.equivalent)
-        out.survivors.extend(tally.survivors)
-    return out

@@ -35,7 +35,6 @@ class TraceDigest:
 
     def __init__(self) -> None:
         self.sha256: str | None = None
-        self.stored_bytes = 0
         self.events = 0
         self.hashed = hashlib.sha256()
 
@@ -79,7 +78,6 @@ class StoredFile:
         while block:
             if digest is not None:
                 digest.hashed.update(block)
-                digest.stored_bytes += len(block)
             yield block
             try:
                 block = self._file.read(CHUNK_BYTES)

@@ -3,7 +3,7 @@
     OUT/<scenario>/<repetition>/  trace.jsonl  requests.json  baseline.json  meta.json  result.json
     OUT/logs/                     what the engines wrote to standard error
 
-A run whose `result.json` is there is kept; the folder of a run appears whole.
+A run whose `requests.json` is there is kept, and its folder appears whole; `result.json` is the judge's.
 """
 
 from __future__ import annotations

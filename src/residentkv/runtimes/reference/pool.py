@@ -55,10 +55,6 @@ class PrimaryPool:
         """Return the cached block of this content, or None."""
         return self._cached.get(name)
 
-    def cached_names(self) -> frozenset[str]:
-        """Return the contents that lie in the tier now."""
-        return frozenset(self._cached)
-
     def count_active(self) -> int:
         """Count blocks that requests use and no claim protects."""
         return sum(1 for b in self.blocks if b.ref_count and not b.held_by)

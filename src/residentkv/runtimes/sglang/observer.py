@@ -47,7 +47,6 @@ class Pending(msgspec.Struct, kw_only=True):
     token_ids: tuple[int, ...]
     cache_salt: str | None
     watched: Watched | None
-    device_blocks: int
     any_blocks: int
 
 
@@ -185,7 +184,6 @@ class Observer:
             token_ids=token_ids,
             cache_salt=cache_salt,
             watched=watched,
-            device_blocks=_leading(chain, lambda h: self.blocks.holds(h, "device")),
             any_blocks=_leading(chain, lambda h: bool(self.blocks.tiers_of(h))),
         )
 

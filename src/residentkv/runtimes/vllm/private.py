@@ -60,7 +60,7 @@ class HoldingPolicy(LRUCachePolicy):
 
 
 class _Union:
-    """Membership in either of two sets, without building their union."""
+    """Membership in any of several sets, without building their union."""
 
     def __init__(self, *sets: Collection[bytes]) -> None:
         self._sets = sets
