@@ -9,13 +9,14 @@ import re
 import shlex
 from http import HTTPStatus
 from pathlib import Path
+from typing import get_args
 
 from residentkv.runtimes.vllm.options import decode_options
 from residentkv.server import middleware
 from residentkv.server.errors import decision_headers, problem_error
 from residentkv.server.metrics import EngineMetrics
 from residentkv.server.owners import read_owners
-from residentkv.server.wire import Problem
+from residentkv.server.wire import Problem, ProblemCode
 from tests.server.counter import sha
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "server.md").read_text()
@@ -60,9 +61,9 @@ def test_every_metric_and_header_of_the_page_exists() -> None:
 
 
 def test_every_status_of_the_page_is_used() -> None:
-    """The problems of the desk have the type that the page gives their status."""
+    """All problems of the desk have the type that the page gives their status."""
     rows = {(int(status), kind) for status, kind in re.findall(r"^\| (\d+) \| `(\w+)` \|", PAGE, re.M)}
-    for code in ("unauthenticated", "not_found", "stale_revision", "unavailable", "event_log_failed"):
-        error = problem_error(Problem(code=code, message=""))  # type: ignore[arg-type]
+    for code in get_args(ProblemCode):
+        error = problem_error(Problem(code=code, message=""))
         assert (int(error.status), error.type) in rows
     assert {status for status, _ in rows} <= {int(s) for s in HTTPStatus}

@@ -17,6 +17,7 @@ from residentkv.claims.model import ClaimRequest, decode_claim_request
 from residentkv.runtimes.vllm import claimbook, intake, versions
 from residentkv.runtimes.vllm.options import SUPPORTED_MODES, PluginOptions, decode_options
 from residentkv.runtimes.vllm.plugin import engine_settings
+from residentkv.server.body import CLAIM_PARAM
 from residentkv.trace.codec import EVENT_TYPES
 
 ROOT = Path(__file__).parent.parent.parent
@@ -92,7 +93,7 @@ def test_the_readme_claims_what_the_plugin_takes() -> None:
     given = {word.arg: eval(ast.unparse(word.value), {}) for word in call.keywords if word.arg is not None}
     settings = engine_settings(**given)["kv_transfer_config"]["kv_connector_extra_config"]
     assert decode_options(settings).trace_path == "trace.jsonl"
-    assert intake.CLAIM_PARAM in example
+    assert CLAIM_PARAM in example
 
 
 def test_modes_and_versions_are_those_of_the_plugin() -> None:

@@ -13,9 +13,11 @@ from residentkv.server.errors import HttpError, bad_claim_error, owner_error, un
 from residentkv.server.tickets import TICKET_PARAM
 
 PARAMS = "kv_transfer_params"
-CLAIM = "resident_claim"
-OWNED = (CLAIM, "resident_claim_release", "resident_claim_renew")
-"""What names an owner."""
+CLAIM_PARAM = "resident_claim"
+RELEASE_PARAM = "resident_claim_release"
+RENEW_PARAM = "resident_claim_renew"
+OWNER_PARAMS = (CLAIM_PARAM, RELEASE_PARAM, RENEW_PARAM)
+"""What a request says about claims, in its `kv_transfer_params`; each names their owner."""
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
@@ -31,12 +33,12 @@ class GenerationBody:
     @property
     def claims(self) -> bool:
         """Whether a decision about a claim is asked for."""
-        return self.params.get(CLAIM) is not None
+        return self.params.get(CLAIM_PARAM) is not None
 
     @property
     def speaks_of_claims(self) -> bool:
         """Whether an owner has to be known."""
-        return any(self.params.get(name) is not None for name in OWNED)
+        return any(self.params.get(name) is not None for name in OWNER_PARAMS)
 
     def sealed(self, ticket: str) -> bytes:
         """Return the body with the ticket in it, whatever the client put there."""
@@ -45,7 +47,7 @@ class GenerationBody:
 
     def set_owner(self, owner_scope: str) -> HttpError | None:
         """Put the owner into everything that names one; an error when it names another."""
-        for name in OWNED:
+        for name in OWNER_PARAMS:
             raw = self.params.get(name)
             for item in raw if isinstance(raw, list) else [raw]:
                 if not isinstance(item, dict):
@@ -58,13 +60,13 @@ class GenerationBody:
 
     def check_claim(self) -> HttpError | None:
         """Return the error of a claim that cannot be read."""
-        raw = self.params.get(CLAIM)
+        raw = self.params.get(CLAIM_PARAM)
         if raw is None:
             return None
         try:
             decode_claim_request(raw)
         except (ResidentKVError, UnicodeError) as e:
-            return bad_claim_error(f"{PARAMS}.{CLAIM}", str(e))
+            return bad_claim_error(f"{PARAMS}.{CLAIM_PARAM}", str(e))
         return None
 
 

@@ -24,6 +24,8 @@ _STATUS: dict[str, HTTPStatus] = {
     "event_log_failed": HTTPStatus.SERVICE_UNAVAILABLE,
     "internal": HTTPStatus.INTERNAL_SERVER_ERROR,
 }
+_TYPE = {"invalid": "BadRequestError"}
+"""Where the type is not the code in other letters: a field that is wrong is wrong in the same word everywhere."""
 
 
 UNKNOWN_DECISION: Headers = [(b"x-residentkv-decision", b"unknown")]
@@ -116,7 +118,7 @@ def problem_error(problem: Problem) -> HttpError:
     status = _STATUS.get(problem.code, HTTPStatus.INTERNAL_SERVER_ERROR)
     return HttpError(
         status=status,
-        type="".join(word.capitalize() for word in problem.code.split("_")) + "Error",
+        type=_TYPE.get(problem.code) or "".join(word.capitalize() for word in problem.code.split("_")) + "Error",
         message=problem.message,
         param=problem.param,
         about={"outcome": "not_done", "reason": problem.code},

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from residentkv.runtimes.vllm.claimbook import ClaimTrack
+from residentkv.runtimes.vllm.claimtrack import ClaimTrack
 
 
 class Lookup(Enum):

@@ -17,7 +17,8 @@ from residentkv.claims.ledger import ClaimRecord, Key
 from residentkv.claims.lifecycle import State
 from residentkv.claims.modes import Mode
 from residentkv.runtimes.vllm.active import Refusal, RequestTrack
-from residentkv.runtimes.vllm.claimbook import ClaimBook, ClaimTrack
+from residentkv.runtimes.vllm.claimbook import ClaimBook
+from residentkv.runtimes.vllm.claimtrack import ClaimTrack
 from residentkv.trace import events as ev
 
 LOOK_AGAIN_NS = 250_000_000

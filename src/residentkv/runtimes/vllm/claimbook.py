@@ -400,6 +400,3 @@ class ClaimBook:
             generation=track.record.generation,
             **fields,
         )
-
-
-__all__ = ["PRIMARY", "TIER", "ClaimBook", "ClaimTrack", "CopyView", "TierKey"]

@@ -22,7 +22,7 @@ from residentkv.runtimes.vllm.eventlog import EventLog
 from residentkv.runtimes.vllm.faults import UNREADABLE, FaultInjector
 from residentkv.runtimes.vllm.hints import params_with_hints
 from residentkv.runtimes.vllm.identity import EngineIdentity, block_keys
-from residentkv.runtimes.vllm.intake import CLAIM_PARAM, KEEP_PARAM, RequestFacts
+from residentkv.runtimes.vllm.intake import KEEP_PARAM, RequestFacts
 from residentkv.runtimes.vllm.jobs import JobPart, OpenJob
 from residentkv.runtimes.vllm.options import Mechanism, decode_options
 from residentkv.runtimes.vllm.preference import Preference
@@ -32,6 +32,7 @@ from residentkv.runtimes.vllm.residency import Residency
 from residentkv.runtimes.vllm.tracepath import TraceLock, path_of_engine, source_of_engine
 from residentkv.runtimes.vllm.transfers import JobNote, JobResult, ResidentConnectorMetadata
 from residentkv.runtimes.vllm.worker import CHECKSUM_MISMATCH
+from residentkv.server.body import CLAIM_PARAM
 
 logger = logging.getLogger("vllm.residentkv")
 

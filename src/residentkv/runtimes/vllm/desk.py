@@ -14,12 +14,13 @@ from residentkv.claims.ledger import StaleRevision
 from residentkv.claims.model import ResidentClaim
 from residentkv.errors import UsageError
 from residentkv.runtimes.vllm.active import Refusal
-from residentkv.runtimes.vllm.claimbook import ClaimBook, ClaimTrack
-from residentkv.runtimes.vllm.intake import CLAIM_PARAM, OWNER_PARAMS
+from residentkv.runtimes.vllm.claimbook import ClaimBook
+from residentkv.runtimes.vllm.claimtrack import ClaimTrack
 from residentkv.runtimes.vllm.options import PluginOptions
 from residentkv.runtimes.vllm.renewal import check_ttl
 from residentkv.runtimes.vllm.tracepath import path_of_engine
 from residentkv.server import wire
+from residentkv.server.body import CLAIM_PARAM, OWNER_PARAMS
 from residentkv.server.listener import Listener
 from residentkv.server.metrics import EngineMetrics
 from residentkv.server.owners import Owners, read_owners

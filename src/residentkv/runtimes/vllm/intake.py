@@ -14,15 +14,12 @@ from residentkv.claims.model import MAX_NAME_CHARS, ClaimRequest, bind_claim, de
 from residentkv.claims.modes import HOLDS_PRIMARY, Mode
 from residentkv.claims.predicates import parse_predicate
 from residentkv.errors import ResidentKVError
-from residentkv.runtimes.vllm.claimbook import ClaimBook, ClaimTrack, TierKey
+from residentkv.runtimes.vllm.claimbook import ClaimBook
+from residentkv.runtimes.vllm.claimtrack import ClaimTrack, TierKey
 from residentkv.runtimes.vllm.renewal import MAX_ITEMS, carry_out_renewals
+from residentkv.server.body import CLAIM_PARAM, OWNER_PARAMS, RELEASE_PARAM, RENEW_PARAM
 from residentkv.trace import events as ev
 
-CLAIM_PARAM = "resident_claim"
-RELEASE_PARAM = "resident_claim_release"
-RENEW_PARAM = "resident_claim_renew"
-OWNER_PARAMS = (CLAIM_PARAM, RELEASE_PARAM, RENEW_PARAM)
-"""What a request says about claims; each names their owner."""
 KEEP_PARAM = "resident_keep_kv"
 MAX_DETAIL_CHARS = 500
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from residentkv.claims.predicates import ranges_of
-from residentkv.runtimes.vllm.claimbook import ClaimTrack, TierKey
+from residentkv.runtimes.vllm.claimtrack import ClaimTrack, TierKey
 
 
 class JobPart(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from residentkv.claims.ledger import StaleRevision
 from residentkv.claims.model import MAX_NUMBER, MAX_TTL_S
 from residentkv.errors import UsageError
 from residentkv.runtimes.vllm.claimbook import ClaimBook
+from residentkv.server.body import RENEW_PARAM
 
 MAX_ITEMS = 256
 """Renewals, or releases, that one request may ask for: they are carried out before anything else goes on."""
@@ -42,9 +43,9 @@ def carry_out_renewals(book: ClaimBook, raw: object, request_id: str) -> list[di
     try:
         renewals = msgspec.convert(raw if isinstance(raw, list) else [raw], list[Renewal], strict=True)
     except (msgspec.ValidationError, OverflowError) as e:
-        return [{"renewed": False, "reason": f"resident_claim_renew: {e}"}]
+        return [{"renewed": False, "reason": f"{RENEW_PARAM}: {e}"}]
     if len(renewals) > MAX_ITEMS:
-        why = f"resident_claim_renew: found {len(renewals)} renewals, expected at most {MAX_ITEMS}"
+        why = f"{RENEW_PARAM}: found {len(renewals)} renewals, expected at most {MAX_ITEMS}"
         return [{"renewed": False, "reason": why}]
     return [_carry_out(book, renewal, request_id) for renewal in renewals]
 

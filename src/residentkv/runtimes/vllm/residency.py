@@ -18,10 +18,12 @@ from residentkv.claims.modes import OnRestoreFailure
 from residentkv.claims.predicates import covers, normalize_ranges, ranges_of
 from residentkv.runtimes.vllm.active import Lookup, Refusal, RequestTrack, Serve
 from residentkv.runtimes.vllm.admission import Door
-from residentkv.runtimes.vllm.claimbook import TIER, ClaimBook, ClaimTrack, TierKey
+from residentkv.runtimes.vllm.claimbook import ClaimBook
+from residentkv.runtimes.vllm.claimtrack import TIER, ClaimTrack, TierKey
 from residentkv.runtimes.vllm.intake import RequestFacts, describe, take_in
 from residentkv.runtimes.vllm.jobs import JobPart, OpenJob
 from residentkv.runtimes.vllm.restoration import Restorations
+from residentkv.server.body import CLAIM_PARAM, RELEASE_PARAM, RENEW_PARAM
 from residentkv.trace import events as ev
 
 
@@ -62,11 +64,11 @@ class Residency:
             keeps_kv=facts.keeps_kv,
         )
         if intake.reply is not None:
-            track.reply["resident_claim"] = intake.reply
+            track.reply[CLAIM_PARAM] = intake.reply
         if intake.releases:
-            track.reply["resident_claim_release"] = intake.releases
+            track.reply[RELEASE_PARAM] = intake.releases
         if intake.renewals:
-            track.reply["resident_claim_renew"] = intake.renewals
+            track.reply[RENEW_PARAM] = intake.renewals
         self._requests[facts.request_id] = track
         self.door.arrive(track, facts.rank)
 
@@ -360,8 +362,8 @@ class Residency:
         r.finished = (finish_status, output_tokens)
         self.door.leave(request_id)
         reply = r.reply
-        if r.claim is not None and "resident_claim" in reply:
-            reply["resident_claim"] |= {"state": r.claim.record.state.value, "generation": r.claim.record.generation}
+        if r.claim is not None and CLAIM_PARAM in reply:
+            reply[CLAIM_PARAM] |= {"state": r.claim.record.state.value, "generation": r.claim.record.generation}
         if r.refusal is not None:
             reply["resident_claim_refusal"] = r.refusal.seen_by(r.owner_scope)
         if r.loading is None:

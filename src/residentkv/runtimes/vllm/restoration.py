@@ -6,7 +6,8 @@ from residentkv.claims.lifecycle import State
 from residentkv.claims.modes import OnRestoreFailure
 from residentkv.claims.predicates import covers, normalize_ranges, ranges_of
 from residentkv.runtimes.vllm.active import Refusal, RequestTrack, Serve
-from residentkv.runtimes.vllm.claimbook import PRIMARY, ClaimBook, ClaimTrack
+from residentkv.runtimes.vllm.claimbook import ClaimBook
+from residentkv.runtimes.vllm.claimtrack import PRIMARY, ClaimTrack
 from residentkv.runtimes.vllm.jobs import OpenJob
 from residentkv.trace import events as ev
 
