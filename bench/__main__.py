@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
         folder = Path(name)
         traces = options.trace or record_runs(folder)
         made_of = make_long(folder / "long.jsonl", traces, options.events)
-        about, rows = measure_long(folder / "long.jsonl", options.repeat)
+        about, ratio, rows = measure_long(folder / "long.jsonl", options.repeat)
         (folder / "small").mkdir()
         small = measure_small(record_small(folder / "small"))
     text = "\n".join(
@@ -39,7 +39,8 @@ def main(arguments: list[str]) -> int:
             "",
             taken_on(),
             "",
-            f"Long trace: {about} Goal: {GOAL:.1f} times the decode on one core. Medians of {options.repeat} runs.",
+            f"Long trace: {about} Goal: {GOAL:.1f} times the decode on one core"
+            f" ({'reached' if ratio <= GOAL else 'not reached'}). Medians of {options.repeat} runs.",
             f"Made by renaming and renumbering recorded runs of the reference runtime: {made_of}."
             if not options.trace
             else f"Made by renaming and renumbering: {made_of}.",

@@ -131,6 +131,13 @@ def measure(job: dict[str, Any], turns: int, folder: Path) -> dict[str, list[dic
     return results
 
 
+def _goal(engine: str, throughput: float) -> str:
+    """Return the goal of an engine and whether it was reached."""
+    if engine not in GOALS:
+        return "-"
+    return f"{GOALS[engine]:.2f}, {'reached' if throughput >= GOALS[engine] else 'not reached'}"
+
+
 def rows_of(results: dict[str, list[dict[str, Any]]], tokens: int) -> list[tuple[str, ...]]:
     """Return a row an engine: tokens a second, and throughput and CPU time against stock vLLM."""
     stock = results[ENGINES[0]]
@@ -145,7 +152,7 @@ def rows_of(results: dict[str, list[dict[str, Any]]], tokens: int) -> list[tuple
                 f"{statistics.median(throughput):.3f}",
                 f"{min(throughput):.3f} to {max(throughput):.3f}",
                 f"{statistics.median(cpu):.3f}",
-                f"{GOALS[name]:.2f}" if name in GOALS else "-",
+                _goal(name, statistics.median(throughput)),
             )
         )
     return rows

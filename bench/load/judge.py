@@ -53,7 +53,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     number: int
     prompt: int
-    renew: bool
+    anew: bool
     first: bool
     status: int
     error: str
@@ -81,7 +81,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def items(self) -> list[Item]:
         """Return what was asked, in the order of the plan."""
-        return [Item(r.prompt, r.renew, r.first) for r in sorted(self.records, key=lambda r: r.number)]
+        return [Item(r.prompt, r.anew, r.first) for r in sorted(self.records, key=lambda r: r.number)]
 
 
 def read_answers(path: Path) -> Answers:

@@ -86,7 +86,7 @@ def read_stream(response, record):
 class Client(HttpUser):
     """One client: one request at a time, with a deadline."""
 
-    def body(self, prompt, renew):
+    def body(self, prompt, anew):
         """Return the body of a request, with its claim if the server is to see it."""
         body = {
             "model": "load",
@@ -101,7 +101,7 @@ class Client(HttpUser):
         claim = PLAN["claims"][prompt]
         if TASK["claims"] and claim is not None:
             body["kv_transfer_params"] = {"resident_claim": claim}
-            if renew:
+            if anew:
                 names = {"claim_id": claim["claim_id"], "owner_scope": claim["owner_scope"]}
                 body["kv_transfer_params"]["resident_claim_release"] = names
         return body
@@ -113,11 +113,11 @@ class Client(HttpUser):
         if taken is None:
             SOURCE.leave(self.environment)
             raise StopUser
-        number, (prompt, renew, first) = taken
-        record = {"number": number, "prompt": prompt, "renew": renew, "first": first, "status": 0, "error": ""}
+        number, (prompt, anew, first) = taken
+        record = {"number": number, "prompt": prompt, "anew": anew, "first": first, "status": 0, "error": ""}
         record |= {"tokens": [], "finish": None, "cached": None, "ttft_ns": None, "hung": False, "done": False}
         record["start_ns"] = time.monotonic_ns()
-        body = self.body(prompt, renew)
+        body = self.body(prompt, anew)
         try:
             with (
                 gevent.Timeout(DEADLINE_S),

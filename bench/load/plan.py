@@ -54,7 +54,7 @@ class Item(msgspec.Struct, frozen=True, array_like=True):
     """One request: the number of its prompt, whether it lets its claim go first, whether it is a first claim."""
 
     prompt: int
-    renew: bool = False
+    anew: bool = False
     first: bool = False
 
 
@@ -91,7 +91,7 @@ def make_plan(shape: Shape, requests: int) -> Plan:
     for turn in range(len(sequence), requests):
         (kind,) = rng.choices(present, weights)
         prompt = rng.choice(of[kind]) * shape.variants + rng.randrange(shape.variants)
-        sequence.append(Item(prompt, renew=kind is not Kind.UNCLAIMED and turn % shape.churn_every == 0))
+        sequence.append(Item(prompt, anew=kind is not Kind.UNCLAIMED and turn % shape.churn_every == 0))
     return Plan(
         shape=shape,
         prompts=prompts,

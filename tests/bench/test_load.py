@@ -41,7 +41,7 @@ def wire(claim: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def record(number: int, prompt: int, **changes: Any) -> Record:
-    fields = {"renew": False, "first": number < 4, "status": 200, "error": "", "tokens": [prompt, 1], "cached": 64}
+    fields = {"anew": False, "first": number < 4, "status": 200, "error": "", "tokens": [prompt, 1], "cached": 64}
     fields |= {"finish": "length", "ttft_ns": 2_000_000, "hung": False, "done": True, "start_ns": 1, "end_ns": 9}
     return Record(number=number, prompt=prompt, **(fields | changes))
 
@@ -216,7 +216,7 @@ def test_a_plan_claims_every_prefix_once_and_then_mixes(tmp_path: Path) -> None:
     assert {c["owner_scope"] for c in plan.claims if c} == {"owner-0", "owner-1"}
     mixed = {plan.kinds[item.prompt] for item in plan.sequence[250:]}
     assert mixed == set(Kind)
-    assert any(item.renew for item in plan.sequence)
+    assert any(item.anew for item in plan.sequence)
     assert msgspec.json.decode(msgspec.json.encode(plan), type=Plan) == plan
     records = tmp_path / "records.jsonl"
     records.write_bytes(msgspec.json.encode(record(0, 3)) + b"\n" + b'{"begun": 1}\n')

@@ -18,7 +18,7 @@ def test_ratios_are_taken_within_a_turn() -> None:
     assert [row[2] for row in rows] == ["1.000", "1.000", "1.000", "0.800"]
     assert [row[3] for row in rows] == ["1.000 to 1.000", "1.000 to 1.000", "0.500 to 1.000", "0.800 to 0.800"]
     assert [row[4] for row in rows] == ["1.000", "1.000", "1.000", "1.250"]
-    assert [row[5] for row in rows] == ["-", "-", "0.99", "0.97"]
+    assert [row[5] for row in rows] == ["-", "-", "0.99, reached", "0.97, not reached"]
 
 
 def test_goals_and_models_are_of_what_is_measured() -> None:

@@ -1,4 +1,4 @@
-"""Checked rows as a table and sentences for people, and as JSON for machines."""
+"""Checked rows for people: a table, and each row in sentences."""
 
 from __future__ import annotations
 
