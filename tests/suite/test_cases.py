@@ -55,6 +55,11 @@ def test_a_case_is_refused_for_its_own_reason_and_its_twin_passes(slug):
     assert result.told
 
 
+def test_no_two_cases_have_one_title():
+    """A reader of the list can tell them apart."""
+    assert len({case.title for case in KNOWN.values()}) == len(KNOWN)
+
+
 def test_every_item_of_section_7_has_a_case():
     """All thirty-three, by name."""
     items = {" ".join(item.split()) for item in SECTION_7.split(";")}
