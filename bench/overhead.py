@@ -22,10 +22,10 @@ from typing import Any, Final
 from bench.load.run import prepare_model as prepare_tiny
 from bench.report import table, taken_on, write_part
 from residentkv.audit import Verdict, audit_file
+from residentkv.environments import RuntimeFailed, find_python, runtime_environment
 from residentkv.errors import ResidentKVError
 from residentkv.files import cache_dir
 from residentkv.witness.driver import prepare_model
-from residentkv.witness.environment import RuntimeFailed, find_python, lay_overlay
 
 ENGINES: Final = ("stock vLLM", "its own offloading connector", "plugin, no claims", "plugin, 100 claims")
 """The second is vLLM's connector and scheduler over the second tier of residentkv, since vLLM has none for CPUs."""
@@ -38,22 +38,22 @@ class Child:
     """One engine in a process of its own."""
 
     def __init__(self, job: Path, overlay: Path, log: Path) -> None:
-        env = os.environ | {
-            "PYTHONPATH": str(overlay),
-            "HF_HUB_OFFLINE": "1",
-            "VLLM_NO_USAGE_STATS": "1",
-            "VLLM_LOGGING_LEVEL": "WARNING",
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "OMP_NUM_THREADS": str(os.cpu_count() or 1),
-            "OMP_WAIT_POLICY": "passive",
-            "GOMP_SPINCOUNT": "0",
-            "KMP_BLOCKTIME": "0",
-        }
+        env = runtime_environment(
+            overlay,
+            {
+                "VLLM_LOGGING_LEVEL": "WARNING",
+                "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+                "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+                "OMP_NUM_THREADS": str(os.cpu_count() or 1),
+                "OMP_WAIT_POLICY": "passive",
+                "GOMP_SPINCOUNT": "0",
+                "KMP_BLOCKTIME": "0",
+            },
+        )
         self.log = log
         self._sink = log.open("wb")
         self.process = subprocess.Popen(
-            [str(find_python()), str(Path(__file__).with_name("overhead_engine.py")), str(job)],
+            [str(find_python("vllm")), str(Path(__file__).with_name("overhead_engine.py")), str(job)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._sink,
@@ -97,7 +97,7 @@ def engines(job: dict[str, Any], folder: Path) -> Iterator[dict[str, Child]]:
             claims = CLAIMS if "100" in name else 0
             path = folder / f"job-{number}.json"
             path.write_text(json.dumps(job | {"kind": KINDS[number], "claims": claims, "options": options}))
-            children[name] = Child(path, lay_overlay(folder / "overlay"), folder / f"engine-{number}.log")
+            children[name] = Child(path, folder / "overlay", folder / f"engine-{number}.log")
             children[name].read()
         yield children
         for child in children.values():

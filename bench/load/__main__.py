@@ -19,9 +19,9 @@ from bench.load.plan import Shape
 from bench.load.run import find_locust, load
 from bench.load.text import render
 from bench.report import write_part
+from residentkv.environments import find_python
 from residentkv.errors import EXIT_PASS, EXIT_UNKNOWN, EXIT_VIOLATED, ResidentKVError
 from residentkv.files import replace_file
-from residentkv.witness.environment import find_python
 
 EXITS = {Truth.HOLDS: EXIT_PASS, Truth.BROKEN: EXIT_VIOLATED, Truth.UNKNOWN: EXIT_UNKNOWN}
 
@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
         print(f"{e}", file=sys.stderr)
         return e.exit_code
     conditions = judge(evidence)
-    vllm = find_python()
+    vllm = find_python("vllm")
     about = {
         "command": options.command,
         "duration_s": options.duration,

@@ -20,10 +20,10 @@ from bench.load.judge import Answers, Evidence, count_claims, read_answers
 from bench.load.plan import Item, Kind, Plan, Shape, make_plan
 from bench.load.server import Server, command_line, free_port, serving
 from residentkv.audit import audit_file
+from residentkv.environments import RuntimeFailed, run_in_runtime
 from residentkv.errors import NoInputError
 from residentkv.files import cache_dir, replace_file
 from residentkv.runtimes.vllm.faults import Fault, FaultPlan, write_plan
-from residentkv.witness.environment import RuntimeFailed, run_in_runtime
 
 HERE = Path(__file__).parent
 LOCUST_VARIABLE = "RESIDENTKV_LOCUST_PYTHON"
@@ -117,7 +117,9 @@ def prepare_model(folder: Path, logs: Path) -> Path:
     """Make the tiny model if it is not there."""
     if not (folder / "tokenizer.json").is_file():
         staging = folder.with_name(f".{folder.name}-{os.getpid()}")
-        run_in_runtime([str(HERE / "tiny_model.py"), str(staging)], log=logs / "model.log", what="the tiny model")
+        run_in_runtime(
+            "vllm", [str(HERE / "tiny_model.py"), str(staging)], log=logs / "model.log", what="the tiny model"
+        )
         shutil.rmtree(folder, ignore_errors=True)
         staging.rename(folder)
     return folder

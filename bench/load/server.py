@@ -20,8 +20,8 @@ from typing import Any
 import msgspec
 
 from bench.load.plan import Shape
+from residentkv.environments import RuntimeFailed, find_python, runtime_environment
 from residentkv.runtimes.vllm.plugin import engine_settings
-from residentkv.witness.environment import RuntimeFailed, find_python, lay_overlay
 
 MIDDLEWARE = "residentkv.server.middleware.ResidentClaims"
 SOCKET_VARIABLE = "RESIDENTKV_SOCKET"
@@ -173,24 +173,20 @@ def serving(arguments: list[str], port: int, log: Path, *, socket_path: str | No
         RuntimeFailed: it ended, or did not answer in time.
     """
     with tempfile.TemporaryDirectory(prefix="residentkv-overlay-") as overlay, log.open("wb") as sink:
-        env = os.environ | {
-            "PYTHONPATH": str(lay_overlay(Path(overlay))),
-            "HF_HUB_OFFLINE": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-            "VLLM_NO_USAGE_STATS": "1",
+        more = {
             "VLLM_LOGGING_LEVEL": "WARNING",
             "VLLM_SERVER_DEV_MODE": "1",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "OMP_NUM_THREADS": "1",
         }
         if socket_path is not None:
-            env[SOCKET_VARIABLE] = socket_path
+            more[SOCKET_VARIABLE] = socket_path
         process = subprocess.Popen(
-            [str(find_python()), *arguments],
+            [str(find_python("vllm")), *arguments],
             stdout=sink,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
-            env=env,
+            env=runtime_environment(Path(overlay), more),
             start_new_session=True,
         )
         server = Server(process, port, log)

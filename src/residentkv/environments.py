@@ -1,4 +1,4 @@
-"""The environments that have a serving runtime: where the interpreter is, and how this package is put on its path.
+"""The environments that have a serving runtime: where the interpreter is, and how a program of ours is run there.
 
 The core never imports a runtime. It starts the interpreter that `RESIDENTKV_<RUNTIME>_PYTHON` names, or that of the
 environment built last by 'make env-<runtime>', with a path on which this very package and its metadata come first;
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-from collections.abc import Mapping
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import residentkv
@@ -83,11 +85,49 @@ def lay_overlay(folder: Path) -> Path:
 
 
 def runtime_environment(overlay: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the variables for a process of a runtime: this package on its path, no network look-ups, and `extra`."""
+    """Return the variables for a process of a runtime: this package on its path, nothing sent anywhere, and `extra`."""
     return {
         **os.environ,
         "PYTHONPATH": str(lay_overlay(overlay)),
         "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
         "TOKENIZERS_PARALLELISM": "false",
         **(extra or {}),
     }
+
+
+def run_in_runtime(
+    runtime: str,
+    arguments: Sequence[str],
+    *,
+    log: Path,
+    what: str,
+    environment: Mapping[str, str] | None = None,
+    on_line: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Run `python ARGUMENTS` where the runtime is; `log` gets what it writes, `on_line` sees the standard output.
+
+    Raises:
+        NoInputError: there is no such environment.
+        RuntimeFailed: the program did not end with 0; `what` it was is in the message.
+    """
+    python = find_python(runtime)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="residentkv-overlay-") as overlay, log.open("ab") as sink:
+        env = runtime_environment(Path(overlay), environment)
+        with subprocess.Popen(
+            [str(python), *arguments], stdout=subprocess.PIPE, stderr=sink, stdin=subprocess.DEVNULL, env=env, text=True
+        ) as process:
+            try:
+                for line in process.stdout or ():
+                    sink.write(line.encode())
+                    sink.flush()
+                    on_line(line.rstrip("\n"))
+            except BaseException:
+                process.kill()
+                raise
+        code = process.returncode
+    if code != 0:
+        lines = [x for x in log.read_text(errors="replace").splitlines() if x.strip()] or ["nothing on standard error"]
+        raise RuntimeFailed(f"{what} ended with {code}: {lines[-1][:200]}; see {log}")

@@ -16,10 +16,10 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from residentkv.environments import find_python, runtime_environment
 from residentkv.runtimes.vllm.faults import Fault, FaultPlan, write_plan
 from residentkv.runtimes.vllm.plugin import engine_settings
 from residentkv.witness.driver import prepare_model
-from residentkv.witness.environment import find_python, lay_overlay
 
 ROW_BYTES = 737_280
 """Bytes of one block of 32 tokens of SmolLM2-135M in bfloat16."""
@@ -103,23 +103,15 @@ class LiveServer:
             "--scheduler-cls": settings["scheduler_cls"],
             "--kv-transfer-config": json.dumps(settings["kv_transfer_config"]),
         }
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(lay_overlay(self.folder / "overlay")),
-            "RESIDENTKV_SOCKET": str(self.socket),
-            "HF_HUB_OFFLINE": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-            "VLLM_NO_USAGE_STATS": "1",
-            "VLLM_SERVER_DEV_MODE": "1",
-        }
+        more = {"RESIDENTKV_SOCKET": str(self.socket), "VLLM_SERVER_DEV_MODE": "1"}
         words = [w for pair in options.items() for w in pair]
         with self.log.open("ab") as sink:
             self._process = subprocess.Popen(
-                [str(find_python()), "-m", "vllm.entrypoints.openai.api_server", "--enforce-eager", *words],
+                [str(find_python("vllm")), "-m", "vllm.entrypoints.openai.api_server", "--enforce-eager", *words],
                 stdout=sink,
                 stderr=sink,
                 stdin=subprocess.DEVNULL,
-                env=environment,
+                env=runtime_environment(self.folder / "overlay", more),
             )
         self._wait(lambda: self._get("/health") == 200, START_PATIENCE_S, "serve")
         return self

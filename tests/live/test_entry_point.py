@@ -11,8 +11,8 @@ import pytest
 
 import residentkv
 from residentkv import environments
+from residentkv.environments import find_python, lay_overlay, run_in_runtime
 from residentkv.witness.driver import prepare_model
-from residentkv.witness.environment import find_python, lay_overlay, run_in_runtime
 from residentkv.witness.scenario import EngineSettings
 from residentkv.witness.scenarios import SCENARIOS
 
@@ -27,7 +27,7 @@ ASK = (
 
 def ask(overlay: Path) -> subprocess.CompletedProcess[str]:
     env = {"PYTHONPATH": str(overlay), "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run([str(find_python()), "-c", ASK], capture_output=True, text=True, env=env, check=False)
+    return subprocess.run([str(find_python("vllm")), "-c", ASK], capture_output=True, text=True, env=env, check=False)
 
 
 def test_vllm_finds_the_plugin_by_its_entry_point(tmp_path: Path) -> None:
@@ -70,6 +70,7 @@ def test_untested_vllm_version_accepts_no_claim_and_serves(tmp_path: Path, monke
     (tmp_path / "job.json").write_text(json.dumps(job))
     out, log = tmp_path / "out", tmp_path / "log"
     run_in_runtime(
+        "vllm",
         ["-m", "residentkv.runtimes.vllm.runner", str(tmp_path / "job.json"), str(out)],
         log=log,
         what="the engine",

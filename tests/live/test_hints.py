@@ -7,7 +7,7 @@ from pathlib import Path
 
 from residentkv.audit.api import audit_file
 from residentkv.audit.model import Verdict
-from residentkv.witness.environment import run_in_runtime
+from residentkv.environments import run_in_runtime
 from tests.live.test_plugin import PROBE, TINY_MODEL
 
 
@@ -18,6 +18,7 @@ def test_a_claim_and_its_release_come_in_by_the_envelope(tmp_path: Path) -> None
     out.mkdir()
     (model / "config.json").write_text(json.dumps(TINY_MODEL))
     run_in_runtime(
+        "vllm",
         [str(PROBE), "hints", str(out), str(model)],
         log=tmp_path / "log",
         what="probe hints",

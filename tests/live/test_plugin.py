@@ -14,10 +14,10 @@ import pytest
 
 from residentkv.audit.api import audit_file
 from residentkv.audit.model import AuditReport, Verdict
+from residentkv.environments import run_in_runtime
 from residentkv.trace.events import ClaimRestored, Event, JobCreated, SchedulerRequestRefused, TransferFinished
 from residentkv.trace.reader import read_trace
 from residentkv.witness.driver import prepare_model
-from residentkv.witness.environment import run_in_runtime
 
 PROBE = Path(__file__).parent / "probe.py"
 
@@ -71,6 +71,7 @@ def probe(tmp_path_factory: pytest.TempPathFactory) -> Probe:
         if name not in kept:
             folder = tmp_path_factory.mktemp(name)
             run_in_runtime(
+                "vllm",
                 [str(PROBE), name, str(folder), model or str(prepare_model())],
                 log=folder / "log.txt",
                 what=f"probe {name}",

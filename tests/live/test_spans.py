@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from residentkv.witness.environment import run_in_runtime
+from residentkv.environments import run_in_runtime
 
 SCRIPT = """
 from opentelemetry import trace
@@ -32,5 +32,5 @@ for span in memory.get_finished_spans():
 def test_spans_reach_an_exporter_of_opentelemetry(tmp_path: Path) -> None:
     """With names, attributes, and the times of the events and not of their making."""
     lines: list[str] = []
-    run_in_runtime(["-c", SCRIPT], log=tmp_path / "log", what="the spans", on_line=lines.append)
+    run_in_runtime("vllm", ["-c", SCRIPT], log=tmp_path / "log", what="the spans", on_line=lines.append)
     assert lines == ["residentkv.restore 3000 c", "residentkv.request 8000 c"]

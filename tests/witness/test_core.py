@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from residentkv.audit.api import audit_file
+from residentkv.environments import find_python, lay_overlay
 from residentkv.errors import NoInputError
 from residentkv.runtimes.vllm.faults import FaultPlan
 from residentkv.trace.reader import read_trace
 from residentkv.witness.driver import plan_runs
-from residentkv.witness.environment import find_python, lay_overlay
 from residentkv.witness.judge import judge_run, pass_gates
 from residentkv.witness.scenarios import SCENARIOS
 from residentkv.witness.table import render_markdown, summarize
@@ -68,10 +68,10 @@ def test_an_environment_that_is_not_there_is_one_clear_error(tmp_path: Path, mon
     monkeypatch.delenv("RESIDENTKV_VLLM_PYTHON", raising=False)
     monkeypatch.setenv("RESIDENTKV_CACHE", str(tmp_path))
     with pytest.raises(NoInputError, match="make env-vllm"):
-        find_python()
+        find_python("vllm")
     monkeypatch.setenv("RESIDENTKV_VLLM_PYTHON", str(tmp_path / "python"))
     with pytest.raises(NoInputError, match="does not exist"):
-        find_python()
+        find_python("vllm")
 
 
 def test_the_environment_built_last_is_found_and_a_half_built_one_is_not(
@@ -86,7 +86,7 @@ def test_the_environment_built_last_is_found_and_a_half_built_one_is_not(
         if name != "vllm-half":
             (folder / ".complete").touch()
             os.utime(folder / ".complete", (1000 - age, 1000 - age))
-    assert find_python() == tmp_path / "venvs" / "vllm-new" / "bin" / "python"
+    assert find_python("vllm") == tmp_path / "venvs" / "vllm-new" / "bin" / "python"
 
 
 def test_the_overlay_holds_this_package_and_its_entry_point_only(tmp_path: Path) -> None:

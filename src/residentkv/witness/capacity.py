@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
+from residentkv.environments import run_in_runtime
 from residentkv.errors import ResidentKVError
 from residentkv.files import replace_file
 from residentkv.runtimes.litmus import CapacityCase, CapacityCell, LitmusPolicy
-from residentkv.witness.environment import run_in_runtime
 
 PROGRAM = "residentkv.runtimes.vllm.capacity"
 BLOCK_TOKENS = 32
@@ -88,6 +88,7 @@ class VllmLitmus:
             (out / f"{name}.jsonl").unlink(missing_ok=True)  # A log goes on where it ended; this is another run.
         replace_file(out / "job.json", msgspec.json.encode(job))
         run_in_runtime(
+            "vllm",
             ["-m", PROGRAM, str(out / "job.json"), str(out)],
             log=out / "log.txt",
             what="the capacity litmus",

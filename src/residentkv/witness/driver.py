@@ -17,9 +17,9 @@ from typing import Any
 
 import msgspec
 
+from residentkv.environments import model_folder, run_in_runtime
 from residentkv.errors import ResidentKVError
 from residentkv.files import replace_file
-from residentkv.witness.environment import model_folder, run_in_runtime
 from residentkv.witness.scenario import EngineSettings, Scenario
 
 Progress = Callable[[str], None]
@@ -58,6 +58,7 @@ def prepare_model() -> Path:
     folder = model_folder()
     with tempfile.TemporaryDirectory() as logs:
         run_in_runtime(
+            "vllm",
             ["-m", "residentkv.runtimes.vllm.model", str(folder)],
             log=Path(logs) / "model.log",
             what="model preparation",
@@ -113,6 +114,7 @@ def _run_engine(
     path = work / "job.json"
     replace_file(path, msgspec.json.encode(job))
     run_in_runtime(
+        "vllm",
         ["-m", RUNNER, str(path), str(work)],
         log=logs / f"{work.name}.log",
         what=f"the engine of {', '.join(sorted({r.scenario.name for r in runs}))}",
