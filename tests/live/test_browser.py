@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +33,9 @@ def browser() -> Iterator[Browser]:
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pages, written by the commands in a folder of its own, so that they name no place of this machine."""
     folder = tmp_path_factory.mktemp("pages")
-    traces = sorted((ROOT / "tests" / "traces").glob("*/*.jsonl"))
+    recorded = ROOT / "tests" / "traces"
+    manifest = json.loads((recorded / "MANIFEST.json").read_bytes())["traces"]
+    traces = sorted(recorded / entry["file"] for entry in manifest if entry["verdict"] == "conforming")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         shutil.copy(CASE, "violating.jsonl")

@@ -9,9 +9,11 @@ import pytest
 
 from residentkv.audit.api import audit_file
 from residentkv.audit.confirm import items_of
+from residentkv.claims.modes import Mode
 from residentkv.cli.check import check_rows
 from residentkv.cli.gen import RECORDED_TRACES
 from residentkv.lowering.checking import Selection
+from residentkv.lowering.depth import Depth
 from residentkv.lowering.exhibits import row_anchors
 from residentkv.lowering.format import PackageAnchor
 from residentkv.lowering.matrix import Matrix
@@ -69,13 +71,26 @@ def test_every_published_verdict_stands_beside_ours_with_a_reason(matrix: Matrix
     assert len(PUBLISHED) == published.count("sound_with_adapter")
 
 
-def test_recorded_traces_give_the_plugin_its_verdict_and_no_other_row_one(matrix: Matrix, with_traces: Matrix) -> None:
-    """What the traces change is one row, and the table shows it with what it was."""
+def test_recorded_traces_give_the_plugin_its_verdicts_and_no_other_row_one(matrix: Matrix, with_traces: Matrix) -> None:
+    """What the traces change are the rows of the plugin, and the table shows each with what it was."""
     lines = render_traces(matrix, both(matrix, with_traces)).splitlines()[2:]
-    assert lines == [
-        "| vllm 0.32.0 | `offloading_connector` | offloadable | plugin | approximate "
+    row = (
+        "| vllm 0.32.0 | `offloading_connector` | {} | plugin | approximate "
         "| sound_with_adapter (adapter_policy) | nothing |"
+    )
+    assert lines == [
+        row.format(mode) for mode in ("soft_priority", "expiring", "demotable", "offloadable", "hard_protected")
     ]
+
+
+def test_each_mode_of_the_plugin_rests_on_its_own_traces() -> None:
+    """Without the trace of its own scenario a pressure mode is approximate again, whatever the others show."""
+    for mode in ("soft_priority", "expiring", "demotable", "hard_protected"):
+        paths = [p for p in sorted((RECORDED_TRACES / "vllm").glob("*.jsonl")) if p.stem != f"{mode}_pressure"]
+        items = tuple(item for path in paths for item in items_of(audit_file(path), path.name))
+        rows = as_recorded(check_rows(load_library("vllm"), Selection(mode=Mode(mode)), OwnSources(), items, True))
+        (cell,) = (c for c in rows.cells() if c.depth is Depth.PLUGIN)
+        assert cell.verdict is Verdict.APPROXIMATE, mode
 
 
 def test_a_verdict_that_changes_is_explained_by_nobody(matrix: Matrix) -> None:

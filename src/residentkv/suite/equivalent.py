@@ -208,7 +208,8 @@ def _either_order(m: Mutant, c: Context) -> bool:
 EQUIVALENCES: tuple[Equivalence, ...] = (
     Equivalence(
         name="independent",
-        reason="two events that share no request, claim, job, block or number of blocks: their order carries nothing",
+        reason="two events that share no claim, job, block or number of blocks, and no request unless it is the mere "
+        "occasion for what is told of another claim: their order carries nothing",
         holds=_independent,
     ),
     Equivalence(

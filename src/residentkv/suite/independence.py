@@ -61,7 +61,7 @@ def are_independent(a: Event, b: Event, c: Context) -> bool:
     if is_block_event(a) or is_block_event(b):
         return _blocks_apart(a, b, c)
     request_a, request_b = getattr(a, "request_id", None), getattr(b, "request_id", None)
-    if request_a is not None and request_a == request_b:
+    if request_a is not None and request_a == request_b and not _is_only_occasion(a, b):
         return False
     job_a, job_b = getattr(a, "job_id", None), getattr(b, "job_id", None)
     if job_a is not None and job_a == job_b:
@@ -82,6 +82,13 @@ def _blocks_apart(a: Event, b: Event, c: Context) -> bool:
     key = _claim(other, c)
     hashes: tuple[str, ...] = getattr(block, "block_hashes", ())
     return key is None or not any(c.needs(key, h) for h in hashes)
+
+
+def _is_only_occasion(a: Event, b: Event) -> bool:
+    """Tell whether two events of one request are about two claims: it acts for one and occasioned the other."""
+    if not isinstance(a, ev.ClaimEvent) or not isinstance(b, ev.ClaimEvent):
+        return False
+    return (a.owner_scope, a.claim_id) != (b.owner_scope, b.claim_id)
 
 
 def _claim(e: Event, c: Context) -> Key | None:
