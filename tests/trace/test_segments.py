@@ -13,10 +13,13 @@ from residentkv.audit.api import audit_file
 from residentkv.audit.model import Verdict
 from residentkv.errors import InputError, NoInputError
 from residentkv.runtimes.vllm.eventlog import EventLog
+from residentkv.trace.codec import encode_event
 from residentkv.trace.events import GenericCounter
 from residentkv.trace.reader import TraceDigest, read_trace
 from residentkv.trace.segments import parts_of
 from residentkv.trace.writer import TraceWriter
+from tests.audit.notation import trace
+from tests.audit.stories import SUCCESS
 
 
 def written(path: Path, events: int = 40, max_bytes: int = 2000, *, close: bool = True) -> EventLog:
@@ -69,6 +72,19 @@ def test_a_part_that_is_missing_is_a_gap(tmp_path: Path) -> None:
         assert audit_file(path).verdict is Verdict.INCONCLUSIVE, part
         aside.rename(part)
     assert seqs(path)[-1] == (0, 41)
+
+
+@pytest.mark.parametrize("gone", [None, "t.jsonl.000001", "t.jsonl.000002"])
+def test_a_part_that_held_a_whole_incarnation_is_missed(tmp_path: Path, gone: str | None) -> None:
+    """No number is missing without it, and what it told is: a part before another one has to be there."""
+    for epoch, name in enumerate(("t.jsonl.000001", "t.jsonl.000002", "t.jsonl.000003", "t.jsonl")):
+        events = trace(f"    @scheduler/{epoch}\n{SUCCESS}")
+        if name != gone:
+            (tmp_path / name).write_bytes(b"".join(map(encode_event, events)))
+    report = audit_file(tmp_path / "t.jsonl")
+    assert report.verdict is (Verdict.CONFORMING if gone is None else Verdict.INCONCLUSIVE)
+    assert len(report.sources) == (4 if gone is None else 3)
+    assert gone is None or any(f"{gone}: RKV112" in s for f in report.findings for s in f.story)
 
 
 def test_an_error_in_a_part_names_that_part_and_its_line(tmp_path: Path) -> None:

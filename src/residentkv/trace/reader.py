@@ -11,7 +11,7 @@ from residentkv.trace.codes import LONG_LINE, TORN_STREAM
 from residentkv.trace.events import AnyEvent
 from residentkv.trace.published import PublishedDecoder, is_published_line
 from residentkv.trace.scan import first_bad_byte, not_text_error
-from residentkv.trace.segments import parts_of
+from residentkv.trace.segments import missing_part, parts_of
 from residentkv.trace.streams import MAX_LINE_BYTES, LineChunks, StoredFile, TraceDigest
 
 __all__ = ["TraceDigest", "read_any", "read_published", "read_trace"]
@@ -97,6 +97,14 @@ def _read(
                 if stored.drain():
                     _drain(parts[i + 1 :], digest)
                 raise
+    missing = missing_part(path) if len(parts) > 1 else None
+    if missing is not None:
+        raise InputError(
+            "torn stream: found later parts of the log and not this one, expected every part from 000001 on; "
+            "put it back, or audit each file by itself under another name",
+            path=missing,
+            code=TORN_STREAM.code,
+        )
 
 
 def _drain(parts: list[str], digest: TraceDigest | None) -> None:

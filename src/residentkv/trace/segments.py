@@ -39,6 +39,17 @@ def parts_of(path: str) -> list[str]:
     return [*parts, path] if is_there(Path(path)) or not parts else parts
 
 
+def missing_part(path: str) -> str | None:
+    """Return the first rotated part that is not there although a later one is, or None.
+
+    A part may hold all that an incarnation wrote, and then no number of an event is missing without it.
+    """
+    for number, part in enumerate(rotated_parts(path), start=1):
+        if int(part.rpartition(".")[2]) != number:
+            return rotated_path(path, number)
+    return None
+
+
 def set_aside(path: str) -> str:
     """Make the log the next rotated part, and return where it lies now.
 
