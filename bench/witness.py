@@ -120,6 +120,20 @@ def _ratio(s: ScenarioSummary) -> tuple[str, str, str]:
     return f"{computed:,.0f}", f"{restored:,.0f}", f"{computed / restored:.1f}"
 
 
+def common_meta(metas: Sequence[dict[str, Any]], folder: Path) -> dict[str, Any]:
+    """Return what all runs have in common: versions, machine and model.
+
+    Raises:
+        NoInputError: runs of different versions lie in one folder.
+    """
+    keys = ("vllm", "torch", "python", "machine", "model")
+    found = {tuple(str(meta.get(key)) for key in keys) for meta in metas}
+    if len(found) > 1:
+        told = "; ".join(", ".join(some) for some in sorted(found))
+        raise NoInputError(f"{folder}: found runs of {told}, expected one of them; take the others away and run again")
+    return metas[0]
+
+
 def main(arguments: list[str]) -> int:
     """Print the part and write it."""
     parser = argparse.ArgumentParser(prog="python -m bench.witness", description=__doc__)
@@ -130,9 +144,17 @@ def main(arguments: list[str]) -> int:
     metas = sorted(options.folder.glob("*/[0-9]*/meta.json"))
     if not summary.is_file() or not metas:
         raise NoInputError(f"{options.folder}: found no summary.json with its runs, expected a finished witness run")
+    summaries = msgspec.json.decode(summary.read_bytes(), type=list[ScenarioSummary])
+    for s in summaries:
+        found = sum(path.parent.parent.name == s.scenario for path in metas)
+        if found != s.runs:
+            raise NoInputError(
+                f"{options.folder}: found {found} runs of {s.scenario}, expected the {s.runs} of summary.json; "
+                "judge them again with `residentkv witness`"
+            )
     text = render(
-        msgspec.json.decode(summary.read_bytes(), type=list[ScenarioSummary]),
-        msgspec.json.decode(metas[0].read_bytes()),
+        summaries,
+        common_meta([msgspec.json.decode(path.read_bytes()) for path in metas], options.folder),
     )
     print(text)
     write_part(options.out, "witness", text)

@@ -36,6 +36,18 @@ def summary(scenario: str, **changes: object) -> ScenarioSummary:
     )
 
 
+def finished(tmp_path: Path, rows: list[ScenarioSummary]) -> Path:
+    """The folder of a finished witness: its summary, and what each run says of its versions."""
+    folder = tmp_path / "out"
+    for row in rows:
+        for number in range(row.runs):
+            run = folder / row.scenario / f"{number:03d}"
+            run.mkdir(parents=True)
+            (run / "meta.json").write_bytes(msgspec.json.encode(META))
+    (folder / "summary.json").write_bytes(msgspec.json.encode(rows))
+    return folder
+
+
 def test_published_scenarios_are_scenarios() -> None:
     """A row of the published table that no scenario repeats would be compared with nothing."""
     assert set(PUBLISHED) <= set(SCENARIOS)
@@ -43,16 +55,13 @@ def test_published_scenarios_are_scenarios() -> None:
 
 def test_the_part_holds_matrix_refusals_and_ratios(tmp_path: Path) -> None:
     """Counts of the summary stand beside the published ones; a ratio is computed over restored."""
-    folder = tmp_path / "out"
-    (folder / "success_path" / "000").mkdir(parents=True)
-    (folder / "success_path" / "000" / "meta.json").write_bytes(msgspec.json.encode(META))
     rows = [
         summary("success_path", observation=3, negative=3, false_positives=1),
         summary("claimed_load_failure_alone", failure_outcome=3, failed_transfer_to_refusal_median_us=260.04),
         summary("retry_restored", observation=3),
         summary("ttft_256", resident_ttft_median_ms=300.0, reuse_ttft_median_ms=60.0),
     ]
-    (folder / "summary.json").write_bytes(msgspec.json.encode(rows))
+    folder = finished(tmp_path, rows)
     path = tmp_path / "BENCHMARKS.md"
     assert main([str(folder), "--out", str(path)]) == 0
     text = path.read_text()
@@ -68,3 +77,20 @@ def test_a_folder_without_runs_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(NoInputError, match="expected a finished witness run"):
         main([str(tmp_path), "--out", str(tmp_path / "BENCHMARKS.md")])
     assert not (tmp_path / "BENCHMARKS.md").exists()
+
+
+@pytest.mark.parametrize("key", ["vllm", "torch", "python", "machine", "model"])
+def test_runs_of_different_versions_are_not_told_as_one(tmp_path: Path, key: str) -> None:
+    """A folder that was filled by two versions would lend the figures of one to the other."""
+    folder = finished(tmp_path, [summary("success_path")])
+    (folder / "success_path" / "002" / "meta.json").write_bytes(msgspec.json.encode({**META, key: "another"}))
+    with pytest.raises(NoInputError, match="another"):
+        main([str(folder), "--out", str(tmp_path / "BENCHMARKS.md")])
+
+
+def test_runs_that_are_not_there_are_not_counted(tmp_path: Path) -> None:
+    """The summary says three, and two are there."""
+    folder = finished(tmp_path, [summary("success_path")])
+    (folder / "success_path" / "002" / "meta.json").unlink()
+    with pytest.raises(NoInputError, match="found 2 runs of success_path, expected the 3"):
+        main([str(folder), "--out", str(tmp_path / "BENCHMARKS.md")])

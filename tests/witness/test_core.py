@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from residentkv.audit.api import audit_file
+from residentkv.cli.witness import judge_scenario
 from residentkv.environments import find_python, lay_overlay
 from residentkv.errors import NoInputError
 from residentkv.runtimes.vllm.faults import FaultPlan
 from residentkv.trace.reader import read_trace
-from residentkv.witness.driver import plan_runs
+from residentkv.witness.driver import WitnessError, plan_runs
 from residentkv.witness.judge import judge_run, pass_gates
 from residentkv.witness.scenarios import SCENARIOS
 from residentkv.witness.table import render_markdown, summarize
@@ -56,11 +60,31 @@ def test_a_reuse_is_compared_with_a_reuse() -> None:
 def test_runs_that_are_done_are_not_planned_again(tmp_path: Path) -> None:
     """A folder with its answers counts as done; the number of repetitions is bounded by the scenario's own."""
     scenario = SCENARIOS["zeroed_tier_control"]
-    done = tmp_path / scenario.name / "001"
-    done.mkdir(parents=True)
-    (done / "requests.json").write_text("{}")
+    done = plan_runs([scenario], tmp_path, repeat=2)[1]
+    done.folder.mkdir(parents=True)
+    (done.folder / "requests.json").write_text("{}")
+    (done.folder / "asked.json").write_bytes(done.asked())
     assert [r.number for r in plan_runs([scenario], tmp_path, repeat=3)] == [0, 2]
     assert len(plan_runs([scenario], tmp_path, repeat=1000)) == scenario.repeat - 1
+
+
+@pytest.mark.parametrize("stale", ["engine", "steps", "expectations", "nothing"])
+def test_runs_that_were_asked_something_else_are_planned_again(tmp_path: Path, stale: str) -> None:
+    """An answer to an older scenario of the same name is none to this one; what is expected may change meanwhile."""
+    scenario = SCENARIOS["success_path"]
+    (done,) = plan_runs([scenario], tmp_path, repeat=1)
+    done.folder.mkdir(parents=True)
+    (done.folder / "requests.json").write_text("{}")
+    assert plan_runs([scenario], tmp_path, repeat=1), "nothing says what it was asked"
+    (done.folder / "asked.json").write_bytes(done.asked())
+    changes: dict[str, dict[str, Any]] = {
+        "engine": {"engine": dataclasses.replace(scenario.engine, usable_blocks=64)},
+        "steps": {"steps": SCENARIOS["failure_then_success"].steps},
+        "expectations": {"observes": False},
+        "nothing": {},
+    }
+    now = dataclasses.replace(scenario, **changes[stale])
+    assert bool(plan_runs([now], tmp_path, repeat=1)) is (stale in ("engine", "steps"))
 
 
 def test_an_environment_that_is_not_there_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +177,8 @@ def test_a_run_is_judged_from_its_files_and_each_expectation_can_fail(tmp_path: 
     folder = run_folder(tmp_path, "success_path", recorded("success_path"))
     good, _ = judge_run(scenario, folder)
     assert good.passed and not good.false_positive
-    (folder / "trace.jsonl").write_bytes(recorded("claimed_load_failure").read_bytes())
+    foreign = recorded("claimed_load_failure").read_bytes()
+    (folder / "trace.jsonl").write_bytes(foreign.replace(b'"claimed_load_failure-000"', b'"success_path-000"'))
     bad, _ = judge_run(scenario, folder)
     assert not bad.passed and bad.false_positive
     table = render_markdown(summarize([good, bad]))
@@ -176,3 +201,54 @@ def test_the_time_to_a_refusal_is_that_of_its_own_line(tmp_path: Path) -> None:
     assert result.scheduler_to_refusal_ns == 7_000
     assert result.failed_transfer_to_scheduler_ns == failed["mono_ns"] - failed["worker_end_ns"] + 20_000
     assert result.failed_transfer_to_refusal_ns == result.failed_transfer_to_scheduler_ns + 7_000
+
+
+def test_the_trace_of_another_run_shows_nothing(tmp_path: Path) -> None:
+    """A perfect trace, and not of the run that was asked."""
+    folder = run_folder(tmp_path, "success_path", recorded("success_path"))
+    trace = folder / "trace.jsonl"
+    trace.write_bytes(trace.read_bytes().replace(b'"run_id":"success_path-000"', b'"run_id":"success_path-001"'))
+    result, _ = judge_run(SCENARIOS["success_path"], folder)
+    assert not result.observation
+    assert {c.name for c in result.checks if not c.passed} == {"observation passes", "the trace is of the run"}
+
+
+def test_a_run_that_was_copied_is_not_counted_twice(tmp_path: Path) -> None:
+    """Every folder holds its own run."""
+    folder = run_folder(tmp_path, "success_path", recorded("success_path"))
+    out = tmp_path / "out"
+    shutil.copytree(folder, out / "success_path" / "000")
+    assert len(judge_scenario(SCENARIOS["success_path"], out)) == 1
+    shutil.copytree(folder, out / "success_path" / "001")
+    with pytest.raises(WitnessError, match="found run 'success_path-000', expected 'success_path-001'"):
+        judge_scenario(SCENARIOS["success_path"], out)
+
+
+@pytest.mark.parametrize("cut", [1, 400])
+def test_a_torn_trace_is_judged_and_its_sequence_is_not_valid(tmp_path: Path, cut: int) -> None:
+    """Torn or without its last line: the run is not as expected, and the others are still told."""
+    folder = run_folder(tmp_path, "success_path", recorded("success_path"))
+    trace = folder / "trace.jsonl"
+    data = trace.read_bytes()
+    trace.write_bytes(data[:-1] if cut == 1 else data[: data.rstrip(b"\n").rfind(b"\n") + 1])
+    result, _ = judge_run(SCENARIOS["success_path"], folder)
+    assert not result.passed and not result.observation and not result.sequence_valid
+
+
+def test_times_are_of_one_failure_and_not_of_the_first_of_each(tmp_path: Path) -> None:
+    """Two loads fail, and the second one is told first: its own transfer, its own refusal."""
+    folder = run_folder(tmp_path, "two_failures_in_one_step", recorded("two_failures_in_one_step"))
+    trace = folder / "trace.jsonl"
+    lines = [json.loads(x) for x in trace.read_text().splitlines()]
+    told = [e for e in lines if e["event"] == "scheduler_resident_claim_restoration_failed"]
+    refused = {e["request_id"]: e for e in lines if e["event"] == "scheduler_active_request_refused"}
+    loads = {e["job_id"]: e for e in lines if e["event"] == "offload_worker_transfer_finished" and not e["success"]}
+    assert len(told) == len(refused) == len(loads) == 2
+    told[0]["job_id"], told[1]["job_id"] = told[1]["job_id"], told[0]["job_id"]
+    refused[told[0]["request_id"]]["wall_ns"] = told[0]["wall_ns"] + 9_000
+    trace.write_text("".join(json.dumps(e, separators=(",", ":")) + "\n" for e in lines))
+    result, _ = judge_run(SCENARIOS["two_failures_in_one_step"], folder)
+    own = loads[told[0]["job_id"]]
+    assert result.scheduler_to_refusal_ns == 9_000
+    expected = own["mono_ns"] - own["worker_end_ns"] + told[0]["wall_ns"] - own["wall_ns"]
+    assert result.failed_transfer_to_scheduler_ns == expected

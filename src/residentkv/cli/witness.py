@@ -18,7 +18,7 @@ from residentkv.report.audits import audit_document
 from residentkv.report.console import open_console
 from residentkv.report.documents import json_text
 from residentkv.report.plain import escape_controls, list_lines
-from residentkv.witness.driver import perform, plan_runs, prepare_model
+from residentkv.witness.driver import WitnessError, perform, plan_runs, prepare_model
 from residentkv.witness.judge import RunResult, judge_run
 from residentkv.witness.scenario import Scenario
 from residentkv.witness.scenarios import SCENARIOS
@@ -99,10 +99,17 @@ def find_scenario(name: str) -> Scenario:
 
 
 def judge_scenario(scenario: Scenario, out: Path) -> list[RunResult]:
-    """Judge every run of a scenario that lies in `out`; write audit, verdict and evidence beside its trace."""
+    """Judge every run of a scenario that lies in `out`; write audit, verdict and evidence beside its trace.
+
+    Raises:
+        WitnessError: a folder holds another run than its own.
+    """
     results = []
     for folder in sorted(p for p in (out / scenario.name).glob("[0-9]*") if p.is_dir()):
         result, report = judge_run(scenario, folder)
+        own = f"{scenario.name}-{folder.name}"
+        if result.run_id != own:  # A run that was copied would count twice.
+            raise WitnessError(f"{folder}: found run {result.run_id!r}, expected {own!r}; remove the folder")
         write_file(folder / "result.json", f"{json_text(result)}\n")
         if report is not None:
             code = exit_code_of([report], missing=False)

@@ -1,9 +1,10 @@
 """Run scenarios: group their repetitions by engine settings, start one engine a group, lay out one folder a run.
 
-    OUT/<scenario>/<repetition>/  trace.jsonl  requests.json  baseline.json  meta.json  result.json
+    OUT/<scenario>/<repetition>/  asked.json  trace.jsonl  requests.json  baseline.json  meta.json  result.json
     OUT/logs/                     what the engines wrote to standard error
 
-A run whose `requests.json` is there is kept, and its folder appears whole; `result.json` is the judge's.
+A run is kept that has its answers and was asked what its scenario asks now; its folder appears whole, and `result.json`
+is the judge's.
 """
 
 from __future__ import annotations
@@ -42,6 +43,23 @@ class Repetition(msgspec.Struct, frozen=True, kw_only=True):
         """The id that prompts, claims and events carry."""
         return f"{self.scenario.name}-{self.number:03d}"
 
+    def asked(self) -> bytes:
+        """Return all that the run is made from, as text: engine settings and steps."""
+        settings = self.scenario.engine
+        return msgspec.json.encode(
+            {
+                "engine": settings.as_job(plugin=True),
+                "processes": settings.processes,
+                "steps": self.scenario.steps(self.run_id),
+                "compared": [*self.scenario.same, *self.scenario.differ],
+            }
+        )
+
+    def is_done(self) -> bool:
+        """Tell whether its answers are there, to what would be asked now: those to other questions are stale."""
+        asked = self.folder / "asked.json"
+        return (self.folder / "requests.json").is_file() and asked.is_file() and asked.read_bytes() == self.asked()
+
 
 def plan_runs(scenarios: Iterable[Scenario], out: Path, *, repeat: int | None) -> list[Repetition]:
     """Return the repetitions that are not done yet, in order."""
@@ -50,7 +68,7 @@ def plan_runs(scenarios: Iterable[Scenario], out: Path, *, repeat: int | None) -
         for s in scenarios
         for n in range(min(s.repeat, repeat) if repeat else s.repeat)
     ]
-    return [r for r in runs if not (r.folder / "requests.json").is_file()]
+    return [r for r in runs if not r.is_done()]
 
 
 def prepare_model() -> Path:
@@ -157,6 +175,7 @@ def _collect(run: Repetition, work: Path, segment: int, baseline: Path | None) -
     shutil.copy(work / "meta.json", staging / "meta.json")
     if baseline is not None:
         shutil.copy(baseline, staging / "baseline.json")
+    (staging / "asked.json").write_bytes(run.asked())
     shutil.copy(requests, staging / "requests.json")
     shutil.rmtree(run.folder, ignore_errors=True)
     staging.rename(run.folder)

@@ -10,6 +10,8 @@ import msgspec
 
 from residentkv.audit.api import audit_file
 from residentkv.audit.model import AuditReport, Profile, Verdict
+from residentkv.audit.rules import sequence
+from residentkv.errors import InputError
 from residentkv.trace.events import (
     ClaimRestored,
     ClaimRestoreRequired,
@@ -82,11 +84,13 @@ def judge_run(scenario: Scenario, folder: Path) -> tuple[RunResult, AuditReport 
     audit_ns = None
     observation = failure_outcome = False
     if trace.is_file():
-        events = [event for chunk in read_trace(trace) for event in chunk]
+        events = _events(trace)
         started = time.perf_counter_ns()
         report = audit_file(trace, profile=Profile.SPEC)
         audit_ns = time.perf_counter_ns() - started
         observation, failure_outcome = pass_gates(report, events)
+    if any(e.run_id != run_id for e in events):
+        observation = failure_outcome = False  # The trace is of another run, and shows nothing of this one.
     times = _times(events)
     resident, reuse = answers.get("resident"), answers.get("reuse")
     result = RunResult(
@@ -158,6 +162,8 @@ def _check(
     wanted_verdict = scenario.verdict or "no trace"
     verdict = report.verdict.value if report else "no trace"
     add(f"audit says {wanted_verdict}", verdict == wanted_verdict, verdict)
+    traced = ", ".join(sorted({s.run_id for s in report.sources})) if report else ""
+    add("the trace is of the run", traced in ("", run_id), traced or "no trace")
     for label in scenario.served:
         reason = answers.get(label, {}).get("finish_reason")
         add(f"{label} is served", reason in ("length", "stop"), str(reason))
@@ -199,30 +205,52 @@ def _span(record: dict[str, Any] | None, end: str) -> int | None:
     return int(record[end]) - int(record["started_ns"])
 
 
+def _events(trace: Path) -> list[Event]:
+    """Return the events before the first line that cannot be read; the audit says what is wrong with that line."""
+    events: list[Event] = []
+    try:
+        for chunk in read_trace(trace):
+            events.extend(chunk)
+    except InputError:
+        pass
+    return events
+
+
 def _sequence_findings(report: AuditReport) -> bool:
-    return any(f.slug.startswith("sequence-") for f in report.all_findings())
+    codes = {rule.code for rule in sequence.RULES}
+    return any(f.code in codes for f in report.all_findings())
 
 
 def _times(events: list[Event]) -> dict[str, int | None]:
-    """Return the intervals of the first restoration and of the first failed load.
+    """Return the intervals of the first restoration, and of the first failure with its own load and its own refusal.
 
     What the scheduler decided in one instant carries one `mono_ns`, so what it took to get from the failed transfer to
     the refusal is told by `wall_ns`, which every event gets when it is written.
     """
-    required = next((e.mono_ns for e in events if isinstance(e, ClaimRestoreRequired)), None)
-    restored = next((e.mono_ns for e in events if isinstance(e, ClaimRestored)), None)
-    failed = next(
-        (e for e in events if isinstance(e, TransferFinished) and e.direction == "load" and not e.success), None
-    )
+    back = next((e for e in events if isinstance(e, ClaimRestored)), None)
+    required = None
+    if back is not None:
+        needs = (e for e in events if isinstance(e, ClaimRestoreRequired) and e.seq < back.seq)
+        required = max(
+            (e.mono_ns for e in needs if (e.claim_id, e.request_id) == (back.claim_id, back.request_id)), default=None
+        )
     outcome = next((e for e in events if isinstance(e, SchedulerRestorationFailed)), None)
-    refused = next((e for e in events if isinstance(e, SchedulerRequestRefused)), None)
+    failed = refused = None
+    if outcome is not None:
+        failed = next(
+            (e for e in events if isinstance(e, TransferFinished) and e.job_id == outcome.job_id and not e.success),
+            None,
+        )
+        refused = next(
+            (e for e in events if isinstance(e, SchedulerRequestRefused) and e.request_id == outcome.request_id), None
+        )
     to_scheduler = to_refusal = None
     if failed is not None and outcome is not None:
         to_scheduler = failed.mono_ns - failed.worker_end_ns + outcome.wall_ns - failed.wall_ns
     if outcome is not None and refused is not None:
         to_refusal = refused.wall_ns - outcome.wall_ns
     return {
-        "restore_ns": None if required is None or restored is None else restored - required,
+        "restore_ns": None if required is None or back is None else back.mono_ns - required,
         "failed_transfer_to_refusal_ns": None
         if to_scheduler is None or to_refusal is None
         else to_scheduler + to_refusal,
