@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lowering.site import POOL, Site, build_site
+from tests.lowering.site import POOL, Site, build_site, install
 
 ACCEPT = "@staticmethod\ndef accept(claim):\n    return True\n"
 QUOTED = POOL.replace(ACCEPT, f'TEXT = """\n{ACCEPT}"""\n')
@@ -45,3 +45,15 @@ def test_a_symbol_that_is_bound_again_or_only_quoted_is_not_verified(pool: str, 
     """Whatever takes the name leaves no one symbol; a string defines none, and a function's own name takes nothing."""
     site.pool.write_text(pool)
     assert site.run("check", "--mode", "best_effort") == code
+
+
+def test_a_copy_with_a_version_that_is_none_is_not_passed_over(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may be the one that runs; that another copy is as it was judged does not make up for it."""
+    other = tmp_path / "other"
+    install(other, version="1.4.2.junk!", pool=POOL.replace("return True", "return False"))
+    assert site.run("check", "--mode", "best_effort") == 0
+    capsys.readouterr()
+    assert site.run("check", "--mode", "best_effort", "--site-packages", str(other)) == 11
+    assert "'1.4.2.junk!', which is none" in " ".join(capsys.readouterr().out.split())

@@ -10,7 +10,7 @@ import pytest
 
 from residentkv.cli.main import main
 from tests.audit.notation import trace
-from tests.audit.stories import FAILURE, SUCCESS
+from tests.audit.stories import FAILURE, SOFT, SUCCESS
 from tests.lowering.site import POOL, Site
 
 OPEN = "open runtime=somertime runtime_version=1.4.2 primitive=lru depth={depth} adapter={adapter} adapter_version=0.2"
@@ -259,3 +259,34 @@ def test_what_stood_in_is_told_with_every_positive_verdict(plugin, tmp_path, cap
     assert "stood in: engine: a mocker" in json.loads(capsys.readouterr().out)["rows"][0]["sentence"]
     plugin.run("check", *evidence)
     assert "stood in: engine: a mocker" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_breach_in_a_trace_that_changed_leaves_a_doubt_although_its_items_were_removed(
+    plugin, evidence, tmp_path, capsys
+):
+    """Whoever empties the file by hand still names the trace, and what lies there now was read in this run."""
+    document = json.loads(Path(evidence[0]).read_text())
+    emptied = tmp_path / "emptied.json"
+    bad = write_trace(tmp_path / "bad.jsonl", SUCCESS, drop="resident_claim_restored")
+    document["traces"] = [{**document["traces"][0], "path": bad.name}]
+    document["items"] = []
+    emptied.write_text(json.dumps(document))
+    assert check(plugin, *evidence) == 0
+    capsys.readouterr()
+    assert check(plugin, *evidence, str(emptied)) == 11
+    out = " ".join(capsys.readouterr().out.split())
+    assert "evidence against it could not be verified: bad.jsonl: the trace changed" in out
+
+
+def test_a_loss_that_was_not_told_rejects_a_soft_row_that_other_traces_show(site, tmp_path, capsys):
+    """The violation contradicts what the mode asks for, so no other trace outweighs it."""
+    quiet = SOFT.replace("harm c lost_pos=7-8", "release c")
+    bad = audit(tmp_path, "bad", write_trace(tmp_path / "bad.jsonl", quiet, adapter="plug", depth="plugin"))
+    site.descriptor.write_text(site.descriptor.read_text() + ADAPTERS.replace("offloadable", "soft_priority"))
+    capsys.readouterr()
+    assert check_row(site, "soft_priority", bad) == 10
+    assert "loss_reporting is contradicted" in " ".join(capsys.readouterr().out.split())
+
+
+def check_row(site: Site, mode: str, *files: str) -> int:
+    return site.run("check", "--mode", mode, "--depth", "plugin", *(p for f in files for p in ("--evidence", f)))

@@ -74,10 +74,10 @@ def confirm_evidence(path: str | os.PathLike[str]) -> tuple[TraceItem, ...]:
     confirmed: set[EvidenceItem] = set()
     problems: dict[str, str] = {}
     for trace in evidence.traces:
-        items, problem = _audit_again(target.parent, trace)
-        confirmed.update(items)
+        items, changed, problem = _audit_again(target.parent, trace)
+        confirmed.update(() if changed else items)
         for item in items:
-            out.extend(_trace_items(item, trace.path, ""))
+            out.extend(_trace_items(item, trace.path, problem if changed else ""))
         if problem:
             problems[trace.sha256] = problem
     paths = {trace.sha256: trace.path for trace in evidence.traces}
@@ -104,22 +104,24 @@ def items_of(report: AuditReport, trace: str) -> tuple[TraceItem, ...]:
     return tuple(made for item in evidence_of(report) for made in _trace_items(item, trace, ""))
 
 
-def _audit_again(folder: Path, trace: AuditedTrace) -> tuple[tuple[EvidenceItem, ...], str]:
+def _audit_again(folder: Path, trace: AuditedTrace) -> tuple[tuple[EvidenceItem, ...], bool, str]:
+    """Return what the audit of this run says, whether it is about other bytes, and what is wrong.
+
+    What lies there now instead of the trace supports nothing, and a breach in it leaves a doubt whatever the file says.
+    """
     path = folder / trace.path
     try:
         check_plain(path)
         report = audit_file(path)
     except (OSError, ResidentKVError) as e:
-        return (), f"{trace.path}: the trace cannot be read again: {e}"
+        return (), True, f"{trace.path}: the trace cannot be read again: {e}"
     if report.sha256 != trace.sha256:
-        return (), (
-            f"{trace.path}: the trace changed: sha256 {report.sha256[:16]}..., expected {trace.sha256[:16]}...; "
-            "audit it again"
-        )
+        problem = f"{trace.path}: the trace changed: sha256 {report.sha256[:16]}..., expected {trace.sha256[:16]}...; "
+        return evidence_of(report), True, f"{problem}audit it again"
     problem = ""
     if report.verdict.value != trace.verdict:
         problem = f"{trace.path}: the audit of this run says {report.verdict.value}, the file says {trace.verdict}"
-    return evidence_of(report), problem
+    return evidence_of(report), False, problem
 
 
 def _trace_items(item: EvidenceItem, trace: str, problem: str) -> Iterable[TraceItem]:

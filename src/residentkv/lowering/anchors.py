@@ -237,6 +237,13 @@ class AnchorVerifier:
             need = " and ".join(sorted(s for s in limits if s))
             sentence = f"found {have}, expected version {need}"
             return [AnchorReport(name, AnchorState.OUT_OF_VERSION_RANGE, sentence, target)]
+        strange = next((c for c in copies if not is_version(c.version)), None)
+        if strange is not None:
+            sentence = (
+                f"{strange.distribution} in {strange.place} has the version {strange.version[:40]!r}, which is none: "
+                "it may be in range, and cannot be placed; install it anew or take it away"
+            )
+            return [AnchorReport(name, AnchorState.UNREADABLE, sentence, target)]
         return [self._copy(name, anchor, target, copy) for copy in in_range]
 
     def _copy(self, name: str, anchor: PackageAnchor, target: str, copy: PackageCopy) -> AnchorReport:
@@ -305,6 +312,15 @@ def version_in(version: str, spec: SpecifierSet) -> bool:
         return spec.contains(Version(version), prereleases=True)
     except InvalidVersion:
         return False
+
+
+def is_version(version: str) -> bool:
+    """Return whether a version can be read."""
+    try:
+        Version(version)
+    except InvalidVersion:
+        return False
+    return True
 
 
 def describe_anchor(anchor: Anchor) -> str:
