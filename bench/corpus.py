@@ -22,6 +22,7 @@ from residentkv.trace.events import (
     AnyEvent,
     BlockRemoved,
     BlockStored,
+    ClaimReleased,
     Event,
     TraceClosed,
     TraceOpened,
@@ -89,6 +90,13 @@ def _record_failed_load(path: Path) -> Path:
     return path
 
 
+def _by_owner(e: AnyEvent) -> AnyEvent:
+    """Return the event as it is where the engine goes on: what it released at its end, the owner lets go."""
+    if isinstance(e, ClaimReleased) and e.released_by.startswith("engine:"):
+        return msgspec.structs.replace(e, released_by=e.owner_scope, reason="owner_release")
+    return e
+
+
 class Repeater:
     """One recorded (source, epoch), to be repeated under one source: opened once, closed once, numbered through.
 
@@ -112,7 +120,7 @@ class Repeater:
             raise InputError("expected one source from trace_opened to trace_closed", path=str(trace))
         self.source = source
         self._seq = 0
-        self._opened, self._body, self._closed = first, events[1:-1], last
+        self._opened, self._body, self._closed = first, [_by_owner(e) for e in events[1:-1]], last
         self._span_ns = 1 + last.mono_ns - first.mono_ns
         self._jobs = 1 + max((j for e in self._body if (j := getattr(e, "job_id", None)) is not None), default=0)
         self._left = _blocks_left(self._body)

@@ -253,7 +253,13 @@ class Scribe:
         )
 
     def _end(self, request: str, status: str = "stopped", **over: str) -> None:
-        self._emit(ev.RequestTerminated, over, request_id=request, finish_status=status, output_tokens=4)
+        self._emit(
+            ev.RequestTerminated,
+            over,
+            request_id=request,
+            finish_status=status,
+            output_tokens=0 if status == "error" else 4,
+        )
 
     # --- transfers
 
@@ -451,7 +457,8 @@ class Scribe:
         self._outcome(ev.ClaimExpired, claim, over, deadline_ns=self.now_ns)
 
     def _release(self, claim: str, **over: str) -> None:
-        self._outcome(ev.ClaimReleased, claim, over, released_by="engine:shutdown", reason="engine_shutdown")
+        owner = self._claim(claim)["owner_scope"]
+        self._outcome(ev.ClaimReleased, claim, over, released_by=owner, reason="owner_release")
 
     def _harm(self, claim: str, **over: str) -> None:
         self._outcome(ev.ClaimHarmed, claim, over, reason="evicted", lost_pos=((0, 1),))

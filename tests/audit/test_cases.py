@@ -301,6 +301,7 @@ def test_the_capacity_litmus_is_refused_by_name(usable, shortfall):
         open
         init r1 c
         accept c r1 mode=hard_protected footprint=60 protected_blocks=0 usable_blocks={usable} blocks=60
+        admit r1 need_blocks=0 protected_blocks=60 usable_blocks={usable}
         materialize c r1
         end r1
         init r2

@@ -175,6 +175,7 @@ def test_pin_without_refusal_that_hangs_others_is_not_a_pass():
         open
         init r1 c
         accept c r1 mode=hard_protected
+        admit r1 need_blocks=0 protected_blocks=8 usable_blocks=16
         materialize c r1
         end r1
         init r2

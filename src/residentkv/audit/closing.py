@@ -65,12 +65,12 @@ def close_source(s: SourceState) -> SourceAudit:
             f"A transfer was made in the name of claim {key[1]} of {key[0]} at {s.seq(seq)}; nobody accepted it.",
             missing="resident_claim_accepted",
         )
-    if s.admissions and s.unadmitted:
+    if s.decided_seq >= 0 and s.unadmitted:
         s.find(
             capacity.ADMISSION_MISSING,
             None,
             (s.unadmitted_seq,),
-            f"{s.source}/{s.epoch} reports admissions, and {s.unadmitted} requests have none and were not refused; the "
+            f"{s.source}/{s.epoch} decides on requests, and {s.unadmitted} have no admission and were not refused; the "
             f"first of them ended at {s.seq(s.unadmitted_seq)}.",
             missing="active_request_admitted",
         )

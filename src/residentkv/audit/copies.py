@@ -17,25 +17,39 @@ class BlockCopies:
 
     Attributes:
         places: for each tier, which content lies under which block id.
+        since: for each tier and block id, the event that stored what lies there, or lay there last.
         where: for each content, the tier of its one copy, or the list of the tiers of its copies.
         anonymous: (tier, content) of copies without block ids, counted.
+        anonymous_since: for each of them, the event that stored the last one.
         watchers: open claims by the content that their predicate needs.
         past: the last claim that ended with an excuse, by the content that it had needed.
     """
 
-    __slots__ = ("anonymous", "past", "places", "watchers", "where")
+    __slots__ = ("anonymous", "anonymous_since", "past", "places", "since", "watchers", "where")
 
     def __init__(self) -> None:
         self.places: dict[str, dict[int, str]] = {}
+        self.since: dict[str, dict[int, int]] = {}
         self.where: dict[str, str | list[str]] = {}
         self.anonymous: dict[tuple[str, str], int] = {}
+        self.anonymous_since: dict[tuple[str, str], int] = {}
         self.watchers: dict[str, list[ClaimState]] = {}
         self.past: dict[str, ClaimState] = {}
+
+    def open_tier(self, tier: str) -> tuple[dict[int, str], dict[int, int]]:
+        """Enter a tier that was not named before; return its places, and since when they are filled."""
+        self.places[tier], self.since[tier] = {}, {}
+        return self.places[tier], self.since[tier]
 
     def in_tier(self, block_hash: str, tier: str) -> bool:
         """Tell whether a copy of the block lies in the tier."""
         tiers = self.where.get(block_hash)
         return tiers is not None and (tiers == tier or (type(tiers) is list and tier in tiers))
+
+    def tiers_of(self, block_hash: str) -> list[str]:
+        """Return the tiers in which copies of the block lie."""
+        tiers = self.where.get(block_hash, [])
+        return tiers if isinstance(tiers, list) else [tiers]
 
     def add(self, block_hash: str, tier: str) -> None:
         """Enter one more copy."""
@@ -57,14 +71,14 @@ class BlockCopies:
         return False
 
     def watch(self, c: ClaimState) -> None:
-        """Follow the blocks that the claim's predicate needs."""
-        watchers, where = self.watchers, self.where
+        """Follow the blocks that the claim's predicate needs; those that do not lie in its tier are yet to be seen."""
+        watchers, tier = self.watchers, c.primary_tier
         for block_hash in c.needed_hashes:
             if block_hash in watchers:
                 watchers[block_hash].append(c)
             else:
                 watchers[block_hash] = [c]
-            if block_hash not in where:
+            if not self.in_tier(block_hash, tier):
                 if c.unseen is None:
                     c.unseen = set()
                 c.unseen.add(block_hash)

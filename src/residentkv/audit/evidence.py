@@ -22,7 +22,7 @@ SCHEMA = "residentkv.evidence/1"
 NOT_EVIDENCE = InputRule("RKV114", "evidence-not-understood", "the file is no evidence that an audit wrote")
 MAX_SEQS = 64
 MIN_TRIALS = 5
-"""Losses with either assignment that an experiment on eviction preference needs before it says anything."""
+"""Losses with either assignment that an experiment on eviction preference needs before it supports anything."""
 
 Place = tuple[str, int]
 
@@ -175,7 +175,8 @@ def _preference(report: AuditReport, source: SourceResult, claims: list[ClaimRes
 
     It supports when the less important claim always went first, at least `MIN_TRIALS` times while it was used less
     recently and as often while it was used more recently; that swapped assignment is the control, since recency alone
-    would decide the other way. It contradicts when, in as many trials, a claim went before a less important one.
+    would decide the other way. It contradicts when a claim went before a less important one: one is a counterexample,
+    in however many trials, so that short traces do not hide it.
     """
 
     def trials(word: str) -> list[ClaimResult]:
@@ -185,7 +186,7 @@ def _preference(report: AuditReport, source: SourceResult, claims: list[ClaimRes
     told = (
         f"{len(older) + len(newer)} of {len(older) + len(newer) + len(wrong)} times the less important claim went first"
     )
-    if wrong and len(older) + len(newer) + len(wrong) >= MIN_TRIALS:
+    if wrong:
         shown = wrong
     elif not wrong and min(len(older), len(newer)) >= MIN_TRIALS and report.verdict is Verdict.CONFORMING:
         shown = older + newer

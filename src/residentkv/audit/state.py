@@ -14,7 +14,7 @@ from residentkv.audit.copies import BlockCopies
 from residentkv.audit.model import ClaimResult, Finding, Rule, Verdict
 from residentkv.audit.table import STATES, SUBMITTED
 from residentkv.audit.workers import WorkerLedger
-from residentkv.claims.modes import HOLDS_PRIMARY, LOSS_IS_VIOLATION, Mode
+from residentkv.claims.modes import HOLDS_PRIMARY, LOSS_IS_VIOLATION, NEVER_GIVEN_UP, Mode
 from residentkv.claims.predicates import Predicate, Ranges
 from residentkv.trace.events import ClaimEvent, Event, TraceOpened
 
@@ -34,13 +34,14 @@ OF_UNACCEPTED = frozenset({"RKV220", "RKV222"})
 class ModeTraits:
     """What the audit needs to know of a mode."""
 
-    __slots__ = ("frees_on_offload", "loss_is_violation", "name", "reports_loss", "reserves")
+    __slots__ = ("frees_on_offload", "is_never_given_up", "loss_is_violation", "name", "reports_loss", "reserves")
 
     def __init__(self, mode: Mode) -> None:
         self.name = mode.value
         self.reserves = mode in HOLDS_PRIMARY or mode is Mode.OFFLOADABLE
         self.frees_on_offload = mode is Mode.OFFLOADABLE
         self.loss_is_violation = mode in LOSS_IS_VIOLATION
+        self.is_never_given_up = mode in NEVER_GIVEN_UP
         self.reports_loss = mode is not Mode.BEST_EFFORT
 
 
@@ -145,6 +146,7 @@ class ClaimState(msgspec.Struct, gc=False, eq=False):
     touched: bool = False
     priority: int = 0
     used_seq: int = -1
+    spared_seq: int = -1
     protects: bool = False
     first_request: str | None = None
     last_request: str | None = None
@@ -243,14 +245,16 @@ class SourceState:
         "ended",
         "epoch",
         "events",
-        "evicted_seq",
+        "evicted",
         "findings",
         "findings_dropped",
+        "fresh_losses",
         "holders",
         "jobs",
         "last_seq",
         "learned",
         "less_recent",
+        "let_go",
         "lookups",
         "mono_ns",
         "next_seq",
@@ -270,6 +274,8 @@ class SourceState:
         "unadmitted_seq",
         "unclaimed_failure_seq",
         "unclaimed_stores",
+        "usable_blocks",
+        "usable_seq",
         "verdict",
     )
 
@@ -305,13 +311,17 @@ class SourceState:
         self.blocks = BlockCopies()
         self.block_events = 0
         self.decided_seq = -1
-        self.evicted_seq: dict[str, int] = {}
+        self.evicted: dict[str, tuple[int, int]] = {}
+        self.fresh_losses: list[ClaimState] = []
+        self.let_go: list[tuple[ClaimState, int]] = []
         self.authoritative = False
         self.transfers = 0
         self.lookups = 0
         self.admissions = 0
         self.unadmitted = 0
         self.unadmitted_seq = -1
+        self.usable_blocks = 0
+        self.usable_seq = -1
         self.counters = 0
         self.unclaimed_failure_seq = -1
         self.learned = WorkerLedger()

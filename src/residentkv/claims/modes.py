@@ -57,3 +57,6 @@ An `offloadable` claim is protected in the primary tier only until its copy in t
 
 LOSS_IS_VIOLATION = frozenset({Mode.HARD_PROTECTED, Mode.EXPIRING, Mode.DEMOTABLE, Mode.OFFLOADABLE})
 """Modes in which a loss without an earlier excuse breaks the promise even when it is reported as harm."""
+
+NEVER_GIVEN_UP = frozenset({Mode.HARD_PROTECTED, Mode.EXPIRING})
+"""Modes that end by release or by their term, and are not withdrawn for the sake of a request."""

@@ -60,10 +60,10 @@ BLOCKING_CLAIM_NOT_OPEN = Rule(
 PROTECTED_SUM_DIFFERS = Rule(
     code="RKV285",
     slug="protected-sum-differs",
-    title="The protected blocks of a decision are not those that the claims hold",
+    title="The numbers of a decision are not those of the claims, or of the decisions before",
     checks="protected_blocks of a decision against the footprints of the claims that hold blocks by their events, and "
-    "each footprint against what the predicate needs",
-    why="either a claim or a decision is missing from the trace",
+    "each footprint against what the predicate needs; usable_blocks against those of the source's first decision",
+    why="either a claim or a decision is missing from the trace, or a number was made to fit",
     inconclusive_when="always when it is found",
     source="spec section 2",
     verdict=_UNKNOWN,
@@ -84,8 +84,8 @@ ADMISSION_MISSING = Rule(
     code="RKV287",
     slug="admission-missing",
     title="A request was served without being admitted, or failed without being refused",
-    checks="that, in a source that reports admissions, every request that was served or loaded blocks was admitted, "
-    "and every other one that its client did not take back was refused",
+    checks="that, in a source that decides on requests by capacity, every request that was served or loaded blocks "
+    "was admitted, and every other one that its client did not take back was refused",
     why="a request that went round the feasibility check may have taken protected blocks",
     required_order=("request_initialized", "active_request_admitted", "active_request_terminated"),
     inconclusive_when="always when it is found",

@@ -31,7 +31,7 @@ FAILURE_WITHOUT_OUTCOME = Rule(
     "claim and job, before the request ends",
     why="this is the silent failure: the request gets slow or wrong, and nobody is told why",
     required_order=FAILURE_ORDER,
-    contradicts=("restoration_failure_outcome", "scoped_outcome"),
+    contradicts=("restoration_failure_outcome", "scoped_outcome", "release_before_loss", "loss_reporting"),
     inconclusive_when="the trace ends, or has a gap, before the outcome could come",
     source="spec section 6; vllm-project/vllm#49250, vllm-project/vllm#45138, vllm-project/vllm#39732",
 )
@@ -42,7 +42,7 @@ WRONG_CLAIM_FAILURE = Rule(
     checks="that the claim, outcome_claim_id and request of a failed restoration are those of the load that failed",
     why="one owner is told about a loss that another one had",
     required_order=FAILURE_ORDER,
-    contradicts=("scoped_outcome", "restoration_failure_outcome"),
+    contradicts=("scoped_outcome", "restoration_failure_outcome", "claim_identity"),
     inconclusive_when=_AFTER_GAP,
     source="spec section 7",
 )
@@ -53,7 +53,7 @@ SMEARED_FAILURE = Rule(
     checks="that a failed restoration names its claim as the only blocking claim, and that one load has one outcome",
     why="an outcome that names everybody tells nobody anything",
     required_order=FAILURE_ORDER,
-    contradicts=("scoped_outcome",),
+    contradicts=("scoped_outcome", "claim_identity"),
     inconclusive_when="after a gap in the same (source, epoch)",
     source="spec section 7",
 )
@@ -91,7 +91,7 @@ RECOMPUTE_WITHOUT_OUTCOME = Rule(
     "that the predicate needs",
     why="the loss has to be said before it is hidden by computing again",
     required_order=RECOMPUTE_ORDER,
-    contradicts=("restoration_failure_outcome", "scoped_outcome", "loss_reporting"),
+    contradicts=("restoration_failure_outcome", "scoped_outcome", "loss_reporting", "release_before_loss"),
     inconclusive_when=_AFTER_GAP,
     source="spec section 2 (on_restore_failure)",
 )

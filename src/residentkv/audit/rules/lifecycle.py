@@ -80,7 +80,7 @@ OUTCOME_NAMES_OTHER_CLAIM = Rule(
     title="The outcome of a claim names another claim",
     checks="that outcome_claim_id of an outcome is the claim of the event",
     why="the owner of one claim is told about another one's end",
-    contradicts=("scoped_outcome",),
+    contradicts=("scoped_outcome", "claim_identity"),
     inconclusive_when="after a gap in the same (source, epoch)",
     source="spec section 6",
 )

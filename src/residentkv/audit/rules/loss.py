@@ -28,15 +28,16 @@ LOSS_BEFORE_EXCUSE = Rule(
     checks="that released, expired or demoted comes before the last copy of a needed block is removed",
     why="an excuse that comes after the loss is only its report",
     required_order=_ORDER,
-    contradicts=("release_before_loss", "expiry_enforcement", "victim_exclusion"),
+    contradicts=("release_before_loss", "expiry_enforcement", "victim_exclusion", "loss_reporting", "scoped_outcome"),
     inconclusive_when=_WHEN,
     source="spec sections 2 and 7 (loss before its expiry event)",
 )
 PROMISE_BROKEN = Rule(
     code="RKV290",
     slug="promise-broken",
-    title="A protected claim was harmed",
-    checks="that claims in modes that protect are not harmed, except after a failed restoration that was told",
+    title="A protected claim was harmed, or withdrawn although its mode is given up for nobody",
+    checks="that claims in modes that protect are not harmed, and hard_protected and expiring ones not demoted, except "
+    "after a failed restoration that was told",
     why="that it was reported does not make it kept",
     required_order=_ORDER,
     contradicts=("victim_exclusion", "release_before_loss", "expiry_enforcement", "restore_before_reuse"),

@@ -67,7 +67,8 @@ REFUSED_BUT_SERVED = Rule(
     code="RKV278",
     slug="refused-but-served",
     title="A refused request was served",
-    checks="that a refused request is not admitted, does not reuse the claim, and ends as an error or aborted",
+    checks="that a refused request is not admitted, is neither served from the claim nor computed again afterwards, "
+    "ends as an error or aborted, and without output tokens when it was refused for capacity",
     why="a refusal that is not carried out protects nothing",
     required_order=FAILURE_ORDER,
     contradicts=("restoration_failure_outcome", "conflict_outcome"),

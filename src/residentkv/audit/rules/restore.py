@@ -38,7 +38,7 @@ RESTORED_WITHOUT_LOAD = Rule(
     "finished well on all workers before it and moved all required positions",
     why="the request would be computed on blocks that hold something else",
     required_order=RESTORE_ORDER,
-    contradicts=("restore_before_reuse",),
+    contradicts=("restore_before_reuse", "predicate"),
     inconclusive_when="the (source, epoch) shows no transfer at all, or after a gap in it",
     source="spec sections 6 and 7",
 )
@@ -61,7 +61,7 @@ REUSE_WITHOUT_RESTORATION = Rule(
     "reuse in place has copies where it says to read",
     why="the request read blocks that were not the claim's",
     required_order=RESTORE_ORDER,
-    contradicts=("restore_before_reuse",),
+    contradicts=("restore_before_reuse", "ordered_lifecycle"),
     inconclusive_when="without block events, in a tier that no event about the claim names; or after a gap in the same "
     "(source, epoch)",
     source="spec sections 6 and 7",
@@ -73,7 +73,7 @@ RECOMPUTE_COUNTED_AS_RESTORE = Rule(
     checks="that no restored or reused position was recomputed by the same request",
     why="computing again costs what the claim was meant to save, and hides that the copy was lost",
     required_order=RESTORE_ORDER,
-    contradicts=("restore_before_reuse", "restoration_failure_outcome"),
+    contradicts=("restore_before_reuse", "restoration_failure_outcome", "predicate"),
     inconclusive_when="after a gap in the same (source, epoch)",
     source="spec sections 6 and 7",
 )
@@ -118,7 +118,7 @@ SERVED_WITHOUT_RESTORATION = Rule(
     "end well without restored bytes or a named outcome of the claim",
     why="it was served from tokens computed again, or from wrong bytes, and the owner of the claim was not told",
     required_order=RESTORE_ORDER,
-    contradicts=("restore_before_reuse", "restoration_failure_outcome"),
+    contradicts=("restore_before_reuse", "restoration_failure_outcome", "release_before_loss", "loss_reporting"),
     inconclusive_when=_AFTER_GAP,
     source="spec sections 2 and 6; vllm-project/vllm#49250, vllm-project/vllm#53498",
 )

@@ -25,7 +25,7 @@ READ_AFTER_TERM = Rule(
     checks="that no reuse and no required restoration is later than the deadline of the claim, by the source's clock",
     why="after the term the blocks may be anybody's; the request may have read freed KV and still returned 200",
     required_order=("resident_claim_reused", "the deadline", "resident_claim_expired"),
-    contradicts=("expiry_enforcement", "release_before_loss"),
+    contradicts=("expiry_enforcement", "release_before_loss", "ordered_lifecycle"),
     inconclusive_when=_AFTER_GAP,
     source="spec section 6; aws-samples/aws-do-eks PR 84",
 )
@@ -36,7 +36,7 @@ EXPIRED_EARLY = Rule(
     checks="that resident_claim_expired is not earlier than the deadline and names the deadline that was promised",
     why="an expiry that comes early is a loss with another name",
     required_order=("the deadline", "resident_claim_expired"),
-    contradicts=("expiry_enforcement", "release_before_loss"),
+    contradicts=("expiry_enforcement", "release_before_loss", "ordered_lifecycle"),
     inconclusive_when=_AFTER_GAP,
     source="spec section 2",
 )
@@ -57,7 +57,7 @@ RENEWAL_AFTER_TERM = Rule(
     checks="that a renewal is not later than the deadline that it extends",
     why="between the deadline and the renewal nobody was keeping anything; only a new acceptance promises again",
     required_order=("resident_claim_renewed", "the deadline"),
-    contradicts=("expiry_enforcement",),
+    contradicts=("expiry_enforcement", "ordered_lifecycle"),
     inconclusive_when=_AFTER_GAP,
     source="spec section 2",
 )
@@ -65,8 +65,9 @@ RELEASED_BY_STRANGER = Rule(
     code="RKV242",
     slug="released-by-stranger",
     title="A claim was released by somebody who does not own it",
-    checks="that released_by is the owner_scope of the claim, or names the engine (`engine:...`)",
-    why="a tenant could end the protection of another one",
+    checks="that released_by is the owner_scope of the claim, or names the engine (`engine:...`) at its end: no "
+    "request comes in and no claim is accepted afterwards, unless the claim had never been materialized",
+    why="a tenant, or an engine that needs the room, could end the protection of another one",
     contradicts=("release_before_loss", "claim_identity"),
     inconclusive_when="after a gap in the same (source, epoch)",
     source="spec section 2",
@@ -78,7 +79,7 @@ EXPIRY_OVERDUE = Rule(
     checks="that no refusal or deferral names a claim whose deadline has passed",
     why="a term that nobody enforces is a pin: others are refused for the sake of a promise that has ended",
     required_order=("the deadline", "resident_claim_expired", "decisions about other requests"),
-    contradicts=("expiry_enforcement",),
+    contradicts=("expiry_enforcement", "ordered_lifecycle"),
     inconclusive_when=_AFTER_GAP,
     source="spec section 2; sgl-project/sglang#27024",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from residentkv.audit.rules import offload
 from residentkv.audit.state import ClaimState, SourceState
+from residentkv.audit.steps.preference import note_trials
 from residentkv.audit.table import RESTORATION_FAILED
 from residentkv.trace.events import BlockRemoved, BlockStored
 
@@ -19,18 +20,21 @@ def on_stored(s: SourceState, e: BlockStored) -> None:
         return
     place = blocks.places.get(tier)
     if place is None:
-        place = blocks.places[tier] = {}
-    where = blocks.where
+        place, since = blocks.open_tier(tier)
+    else:
+        since = blocks.since[tier]
+    where, seq = blocks.where, e.seq
     for block_hash, block_id in zip(hashes, ids, strict=True):
         if block_id in place:
             _overwritten(s, e, place[block_id], block_id, block_hash)
         place[block_id] = block_hash
+        since[block_id] = seq
         if block_hash in where:
             blocks.add(block_hash, tier)
         else:
             where[block_hash] = tier
         if block_hash in watchers:
-            _seen(watchers[block_hash], block_hash)
+            _seen(watchers[block_hash], block_hash, tier)
 
 
 def _stored_somewhere(s: SourceState, e: BlockStored) -> None:
@@ -42,10 +46,11 @@ def _stored_somewhere(s: SourceState, e: BlockStored) -> None:
         key = (e.tier, block_hash)
         count = blocks.anonymous.get(key, 0)
         blocks.anonymous[key] = count + 1
+        blocks.anonymous_since[key] = e.seq
         if not count:
             blocks.add(block_hash, e.tier)
         if block_hash in blocks.watchers:
-            _seen(blocks.watchers[block_hash], block_hash)
+            _seen(blocks.watchers[block_hash], block_hash, e.tier)
 
 
 def _unpaired(s: SourceState, e: BlockStored | BlockRemoved) -> None:
@@ -65,12 +70,14 @@ def _overwritten(s: SourceState, e: BlockStored, old: str, block_id: int, new: s
         f"{s.at(e)} stores block {new} in {e.tier} {block_id}, where {old} lies and was never removed.",
         missing="block_removed",
     )
-    _gone(s, old, e.tier, e.seq, s.blocks.drop(old, e.tier), blurred=False)
+    since = s.blocks.since[e.tier][block_id]
+    _gone(s, old, e.tier, e.seq, since, s.blocks.drop(old, e.tier), blurred=False)
+    note_trials(s)
 
 
-def _seen(claims: list[ClaimState], block_hash: str) -> None:
+def _seen(claims: list[ClaimState], block_hash: str, tier: str) -> None:
     for c in claims:
-        if c.unseen is not None:
+        if c.unseen is not None and tier == c.primary_tier:
             c.unseen.discard(block_hash)
 
 
@@ -84,25 +91,30 @@ def on_removed(s: SourceState, e: BlockRemoved) -> None:
         return
     place = blocks.places.get(tier)
     if place is None:
-        place = blocks.places[tier] = {}
+        place, since = blocks.open_tier(tier)
+    else:
+        since = blocks.since[tier]
     where, watchers, past = blocks.where, blocks.watchers, blocks.past
-    unwatched = False
+    newest = -1
     for block_hash, block_id in zip(hashes, ids, strict=True):
         if place.get(block_id) != block_hash:
             _unknown_copy(s, e, block_hash)
             continue
         del place[block_id]
+        stored = since[block_id]
         left = type(where[block_hash]) is list
         if left:
             blocks.drop(block_hash, tier)
         else:
             del where[block_hash]
         if block_hash in watchers or (block_hash in past and not left):
-            _gone(s, block_hash, tier, e.seq, left, blurred=False)
-        else:
-            unwatched = True
-    if unwatched:
-        s.evicted_seq[tier] = e.seq
+            _gone(s, block_hash, tier, e.seq, stored, left, blurred=False)
+        elif stored > newest:
+            newest = stored
+    if newest >= 0:
+        _evicted(s, tier, newest, e.seq)
+    if s.fresh_losses:
+        note_trials(s)
 
 
 def _removed_somewhere(s: SourceState, e: BlockRemoved) -> None:
@@ -121,7 +133,10 @@ def _removed_somewhere(s: SourceState, e: BlockRemoved) -> None:
                 c.lost_blurred = True
         else:
             del blocks.anonymous[key]
-            _gone(s, block_hash, e.tier, e.seq, blocks.drop(block_hash, e.tier), blurred=True)
+            since = blocks.anonymous_since.pop(key)
+            _gone(s, block_hash, e.tier, e.seq, since, blocks.drop(block_hash, e.tier), blurred=True)
+    if s.fresh_losses:
+        note_trials(s)
 
 
 def _unknown_copy(s: SourceState, e: BlockRemoved, block_hash: str) -> None:
@@ -134,30 +149,37 @@ def _unknown_copy(s: SourceState, e: BlockRemoved, block_hash: str) -> None:
     )
 
 
-def _gone(s: SourceState, block_hash: str, tier: str, seq: int, left: bool, *, blurred: bool) -> None:
-    """One copy went; `left` tells whether another one is somewhere."""
+def _evicted(s: SourceState, tier: str, stored: int, seq: int) -> None:
+    """A copy that no claim needs went; of all of them the one counts that was stored last."""
+    if stored > s.evicted.get(tier, (-1, -1))[0]:
+        s.evicted[tier] = (stored, seq)
+
+
+def _gone(s: SourceState, block_hash: str, tier: str, seq: int, stored: int, left: bool, *, blurred: bool) -> None:
+    """One copy went, stored at `stored`; `left` tells whether another one is somewhere."""
     blocks = s.blocks
     watching = blocks.watchers.get(block_hash)
     if watching is None:
-        s.evicted_seq[tier] = seq
+        _evicted(s, tier, stored, seq)
     else:
         for c in watching:
             if tier == c.primary_tier:
                 c.primary_loss_seq = seq
                 c.primary_blurred = c.primary_blurred or blurred
             if not left:
-                _lose(c, seq, blurred)
+                _lose(s, c, seq, blurred)
     if not left:
         past = blocks.past.pop(block_hash, None)
         if past is not None:
             _excused_loss(s, past, seq)
 
 
-def _lose(c: ClaimState, seq: int, blurred: bool) -> None:
+def _lose(s: SourceState, c: ClaimState, seq: int, blurred: bool) -> None:
     if c.state == RESTORATION_FAILED or (c.cycle is not None and c.cycle.untold is not None):
         return  # A failed restoration owes an outcome of its own; the copy was in doubt already.
     if c.lost_seq < 0:
         c.lost_seq = seq
+        s.fresh_losses.append(c)
     c.lost_blurred = c.lost_blurred or blurred
 
 

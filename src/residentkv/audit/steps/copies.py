@@ -8,6 +8,8 @@ from residentkv.audit.state import ClaimState, SourceState
 from residentkv.audit.steps.endings import unprotect
 from residentkv.audit.steps.joins import acting, claim_of, generation_differs, mentioned, take
 from residentkv.audit.steps.losses import account_for_loss
+from residentkv.audit.steps.preference import use
+from residentkv.audit.steps.requests import check_not_refused
 from residentkv.audit.table import MATERIALIZE, MATERIALIZED, OFFLOAD, RESTORATION_FAILED, RESTORE_REQUIRED
 from residentkv.claims.predicates import Ranges
 from residentkv.trace.events import ClaimEvent, ClaimMaterialized, ClaimOffloaded, ClaimReused
@@ -101,6 +103,14 @@ def on_offloaded(s: SourceState, e: ClaimOffloaded) -> None:
     take(s, c, e, OFFLOAD)
     if c.lost_seq >= 0:
         account_for_loss(s, c, e)
+    if c.materialized_seq >= 0 and e.tier_from != c.primary_tier:
+        s.find(
+            restore.TIER_DIFFERS,
+            c,
+            (c.materialized_seq, e.seq),
+            f"{s.at(e)} is from {e.tier_from}; the claim was materialized in {c.primary_tier}.",
+            unknown=NOT_STATED in (e.tier_from, c.primary_tier),
+        )
     c.offload_tier = e.tier_to
     retrievable = c.offload_pos = clean(e.retrievable_pos)
     beyond_object(s, c, e, retrievable)
@@ -233,7 +243,7 @@ def on_reused(s: SourceState, e: ClaimReused) -> None:
     r = acting(s, c, e)
     check_read(s, c, e)
     c.count("reused")
-    c.used_seq = e.seq
+    use(s, c, e.seq)
     if c.unaccepted:
         return
     if c.materialized_seq < 0:
@@ -257,6 +267,7 @@ def on_reused(s: SourceState, e: ClaimReused) -> None:
         _readable_there(s, c, e)
     if r is None:
         return
+    check_not_refused(s, r, e)
     if r.reused_seq >= 0:
         s.find(coverage.REQUEST_ORDER, c, (r.reused_seq, e.seq), f"{s.at(e)}: request {r.request_id} had reused it.")
     r.reused_seq = e.seq

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from residentkv.audit.rules import acceptance, capacity, coverage, lifecycle, terms
 from residentkv.audit.state import TRAITS, ClaimState, SourceState, submitted
-from residentkv.audit.steps.endings import collapse
+from residentkv.audit.steps.endings import check_let_go, collapse
 from residentkv.audit.steps.joins import (
     after_end,
     claim_of,
@@ -16,6 +16,7 @@ from residentkv.audit.steps.joins import (
     still_open,
     take,
 )
+from residentkv.audit.steps.refusals import check_usable
 from residentkv.audit.table import ACCEPTED, DEFER, DEFERRED, IS_OPEN, REJECT
 from residentkv.claims.model import MAX_TTL_S
 from residentkv.claims.predicates import Predicate, parse_predicate
@@ -31,6 +32,8 @@ def on_accepted(s: SourceState, e: ClaimAccepted) -> None:
     c = _submission(s, e)
     if c is None:
         return
+    if s.let_go:
+        check_let_go(s, e)
     if e.generation != 0:
         generation_differs(s, c, e, 0)
     s.owners[e.claim_id] = e.owner_scope
@@ -94,6 +97,8 @@ def on_accepted(s: SourceState, e: ClaimAccepted) -> None:
             f"{s.at(e)} was decided with {e.protected_blocks} protected blocks; the claims that are open before it "
             f"hold {s.protected_blocks}.",
         )
+    if e.usable_blocks is not None:
+        check_usable(s, c, e, e.usable_blocks)
     if traits is not None and traits.reserves:
         if (
             e.usable_blocks is not None

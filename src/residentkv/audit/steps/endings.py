@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from residentkv.audit.model import ClaimResult, Finding, Verdict, worse
-from residentkv.audit.rules import acceptance, sequence
+from residentkv.audit.rules import acceptance, sequence, terms
 from residentkv.audit.state import ClaimState, EndedClaim, SourceState
 from residentkv.audit.table import DEMOTED, EXPIRED, REJECTED, RELEASED
+from residentkv.trace.events import Event
 
 MAX_BREAKS = 64
 """Breaks of a source after which open claims are no longer told one by one; every later claim is inconclusive."""
@@ -152,6 +153,20 @@ def amend_result(s: SourceState, index: int, finding: Finding) -> None:
         findings_dropped=result.findings_dropped + (len(result.findings) >= 8),
         observed={},
     )
+
+
+def check_let_go(s: SourceState, e: Event) -> None:
+    """File claims that the engine released as at its end, and then went on."""
+    let_go, s.let_go = s.let_go, []
+    if s.broken_seq >= 0:
+        return  # Whatever comes after a break is inconclusive already, and may be of another incarnation.
+    for c, seq in let_go:
+        story = (f"{s.source}/{s.epoch} released the claim, as at its end, at {s.seq(seq)}, and goes on: {s.at(e)}.",)
+        if c.result_index < 0:
+            s.find(terms.RELEASED_BY_STRANGER, c, (seq, e.seq), *story)
+        else:
+            finding = s.make(terms.RELEASED_BY_STRANGER, Verdict.VIOLATING, c.key, (seq, e.seq), story, None)
+            amend_result(s, c.result_index, finding)
 
 
 def excused(c: ClaimState) -> bool:

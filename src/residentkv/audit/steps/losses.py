@@ -54,8 +54,8 @@ def blocks_unclear(s: SourceState, c: ClaimState) -> None:
             offload.BLOCK_COPIES_UNCLEAR,
             c,
             (c.materialized_seq,),
-            f"{len(c.unseen)} blocks that {c.predicate_text} needs were never stored by a block_stored event, for "
-            f"example {min(c.unseen)}.",
+            f"{len(c.unseen)} blocks that {c.predicate_text} needs were never stored in {c.primary_tier} by a "
+            f"block_stored event, for example {min(c.unseen)}.",
             missing="block_stored",
         )
     elif c.lost_blurred and c.lost_seq < 0:

@@ -8,7 +8,7 @@ from residentkv.audit.state import ClaimState, SourceState
 from residentkv.audit.steps.endings import collapse, excused, unprotect
 from residentkv.audit.steps.joins import claim_of, generation_differs, still_open, take
 from residentkv.audit.steps.losses import account_for_loss, blocks_unclear
-from residentkv.audit.steps.preference import note_trial
+from residentkv.audit.steps.preference import note_spared
 from residentkv.audit.table import DEMOTE, EXPIRE, HARM, RELEASE, RESTORATION_FAILED, Move
 from residentkv.claims.predicates import Ranges, ranges_of
 from residentkv.trace.events import ClaimDemoted, ClaimExpired, ClaimHarmed, ClaimReleased
@@ -45,10 +45,11 @@ def _end(s: SourceState, c: ClaimState, e: Ending, move: Move) -> None:
 
 
 def _evidence_of_blocks(s: SourceState, c: ClaimState, legal: bool) -> None:
-    """Under pressure others were evicted from the tier that holds the claim, and the claim was not."""
-    evicted = s.evicted_seq.get(c.primary_tier, -1)
-    if legal and evicted > c.materialized_seq and c.primary_loss_seq < 0 and not c.unseen:
-        c.note("victim_exclusion", c.materialized_seq, evicted, c.end_seq)
+    """Under pressure newer blocks were evicted from the tier that holds the claim, and the claim was not."""
+    if not c.open_requests:
+        note_spared(s, c)
+    if legal and c.spared_seq >= 0 and c.primary_loss_seq < 0 and not c.unseen:
+        c.note("victim_exclusion", c.materialized_seq, c.spared_seq, c.end_seq)
 
 
 def on_released(s: SourceState, e: ClaimReleased) -> None:
@@ -63,6 +64,8 @@ def on_released(s: SourceState, e: ClaimReleased) -> None:
             (e.seq,),
             f"{s.at(e)}: released by {e.released_by}; the claim belongs to {c.owner_scope}.",
         )
+    elif e.released_by != c.owner_scope and c.materialized_seq >= 0 and c.traits is not None and c.traits.reports_loss:
+        s.let_go.append((c, e.seq))
     _end(s, c, e, RELEASE)
 
 
@@ -99,6 +102,16 @@ def on_demoted(s: SourceState, e: ClaimDemoted) -> None:
     c.count("demoted")
     if c.traits is not None and c.traits.name == "demotable":
         c.note("scoped_outcome", e.seq)
+    failed = c.state == RESTORATION_FAILED
+    if c.traits is not None and c.traits.is_never_given_up and c.materialized_seq >= 0 and not failed:
+        s.find(
+            loss.PROMISE_BROKEN,
+            c,
+            (c.accepted_seq, e.seq),
+            f"{s.at(e)}: {e.reason}; the claim was accepted as {c.traits.name} at {s.seq(c.accepted_seq)}, and that is "
+            "given up for nobody.",
+            missing="active_request_refused or active_request_deferred",
+        )
     _end(s, c, e, DEMOTE)
 
 
@@ -120,7 +133,6 @@ def on_harmed(s: SourceState, e: ClaimHarmed) -> None:
     _check_lost_positions(s, c, e)
     if c.lost_seq >= 0:
         c.note("loss_reporting", c.lost_seq, e.seq)
-        note_trial(s, c)
     _end(s, c, e, HARM)
 
 

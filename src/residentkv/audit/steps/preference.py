@@ -1,4 +1,7 @@
-"""Trials of eviction preference: a soft claim lost blocks to pressure while others of another priority kept theirs."""
+"""Who goes first under pressure: trials of eviction preference, and claims that were spared.
+
+A soft claim lost blocks while others of another priority kept theirs; a claim kept its blocks while newer ones went.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +20,44 @@ LOST_BEFORE_LESS_IMPORTANT = "lost_before_less_important"
 _SOFT = "soft_priority"
 
 
-def note_trial(s: SourceState, c: ClaimState) -> None:
-    """Count what the loss of a claim says about preference; nothing when there was nobody to compare it with.
+def use(s: SourceState, c: ClaimState, seq: int) -> None:
+    """The claim is read now; note whether it was spared since it was used last."""
+    if c.open_requests <= 1:  # Any other request of the claim holds its blocks while it runs.
+        note_spared(s, c)
+    c.used_seq = seq
+
+
+def note_spared(s: SourceState, c: ClaimState) -> None:
+    """Note when something went from the claim's tier that was stored after the claim had been used last.
+
+    A cache that only looks at recency, or at age, would have chosen the claim; that older blocks went shows nothing.
+    """
+    stored, evicted = s.evicted.get(c.primary_tier, (-1, -1))
+    if stored > c.used_seq:
+        c.spared_seq = evicted
+
+
+def note_trials(s: SourceState) -> None:
+    """Count what the losses of one block event say about preference, by what was left at that moment.
 
     Only soft claims of the same (source, epoch) and tier are compared, and only while all that their predicates need
-    is left. Cost: one look at every open claim.
+    is left; what went in the same event was not left, and what a request holds could not have gone instead. Cost: one
+    look at every open claim for each loss.
     """
-    if c.traits is None or c.traits.name != _SOFT or c.lost_blurred:
-        return
+    losses, s.fresh_losses = s.fresh_losses, []
+    for c in losses:
+        if c.traits is not None and c.traits.name == _SOFT and not c.lost_blurred:
+            _note_trial(s, c)
+
+
+def _note_trial(s: SourceState, c: ClaimState) -> None:
     kept = [
         d
         for d in s.claims.values()
         if d is not c
         and d.traits is c.traits
         and IS_OPEN[d.state]
+        and not d.open_requests
         and d.used_seq >= 0
         and d.lost_seq < 0
         and d.primary_tier == c.primary_tier

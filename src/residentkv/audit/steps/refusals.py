@@ -6,7 +6,13 @@ from residentkv.audit.rules import capacity, coverage, failure, refusal, terms
 from residentkv.audit.state import ClaimState, RequestState, SourceState
 from residentkv.audit.steps.requests import ended_at, finish_word, open_request
 from residentkv.audit.table import HARMED
-from residentkv.trace.events import RequestAdmitted, RequestDeferred, RequestRefused, SchedulerRequestRefused
+from residentkv.trace.events import (
+    ClaimAccepted,
+    RequestAdmitted,
+    RequestDeferred,
+    RequestRefused,
+    SchedulerRequestRefused,
+)
 
 Lost = RequestDeferred | RequestRefused
 
@@ -111,6 +117,7 @@ def on_refused(s: SourceState, e: RequestRefused) -> None:
             (before, e.seq),
             f"{s.at(e)}: request {r.request_id} was decided at {s.seq(before)}.",
         )
+    _served_before(s, r, e)
     r.capacity_refused_seq = r.denied_seq = e.seq
     if (
         e.need_blocks is None
@@ -169,6 +176,7 @@ def on_deferred_request(s: SourceState, e: RequestDeferred) -> None:
             (before, e.seq),
             f"{s.at(e)}: request {r.request_id} was decided, or deferred, at {s.seq(before)}.",
         )
+    _served_before(s, r, e)
     r.deferred_seq = e.seq
     if e.deadline_ns <= e.mono_ns:
         s.find(
@@ -185,6 +193,7 @@ def lose(
 ) -> None:
     """Check a decision that goes against a request: it does not fit, by these numbers, because of these claims."""
     s.decided_seq = e.seq
+    check_usable(s, None, e, usable)
     missing = protected + active + need - usable
     if missing != shortfall:
         s.find(
@@ -271,16 +280,10 @@ def on_admitted(s: SourceState, e: RequestAdmitted) -> None:
             (refused_seq, e.seq),
             f"{s.at(e)}: request {r.request_id} was refused at {s.seq(refused_seq)}.",
         )
-    served_seq = r.reused_seq if r.reused_seq > r.recomputed_seq else r.recomputed_seq
-    if served_seq >= 0:
-        s.find(
-            coverage.REQUEST_ORDER,
-            r.claim,
-            (served_seq, e.seq),
-            f"{s.at(e)}: request {r.request_id} was being served at {s.seq(served_seq)}.",
-        )
+    _served_before(s, r, e)
     r.admitted_seq = e.seq
     s.decided_seq = e.seq
+    check_usable(s, None, e, e.usable_blocks)
     protected = s.protected_blocks
     stated = held = e.protected_blocks
     if stated != protected or e.actions:
@@ -295,6 +298,32 @@ def on_admitted(s: SourceState, e: RequestAdmitted) -> None:
             (e.seq,),
             f"{s.at(e)}: {held} protected + {e.active_blocks} active + {e.need_blocks} needed > {e.usable_blocks} "
             "usable blocks.",
+        )
+
+
+def _served_before(s: SourceState, r: RequestState, e: RequestAdmitted | Lost) -> None:
+    """File that a request is decided which is being served."""
+    served_seq = r.reused_seq if r.reused_seq > r.recomputed_seq else r.recomputed_seq
+    if served_seq >= 0:
+        s.find(
+            coverage.REQUEST_ORDER,
+            r.claim,
+            (served_seq, e.seq),
+            f"{s.at(e)}: request {r.request_id} was being served at {s.seq(served_seq)}.",
+        )
+
+
+def check_usable(s: SourceState, c: ClaimState | None, e: RequestAdmitted | Lost | ClaimAccepted, usable: int) -> None:
+    """File that a decision weighs against another capacity than those before it: nothing tells which one is true."""
+    if s.usable_seq < 0:
+        s.usable_blocks, s.usable_seq = usable, e.seq
+    elif usable != s.usable_blocks:
+        s.find(
+            capacity.PROTECTED_SUM_DIFFERS,
+            c,
+            (s.usable_seq, e.seq),
+            f"{s.at(e)} was decided with {usable} usable blocks; at {s.seq(s.usable_seq)} there were "
+            f"{s.usable_blocks}.",
         )
 
 

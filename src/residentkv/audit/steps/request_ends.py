@@ -44,6 +44,8 @@ def on_terminated(s: SourceState, e: RequestTerminated) -> None:
     if c is not None:
         _end_of_claimed(s, c, r, e, word)
         c.open_requests -= 1
+        if c.materialized_seq >= 0:
+            c.used_seq = e.seq  # Until now the request held the blocks, whatever else went.
         if c.ended and not c.open_requests and not c.open_jobs:
             collapse(s, c)
     elif r.key is not None:
@@ -64,6 +66,14 @@ def _end_refused(s: SourceState, r: RequestState, e: RequestTerminated, word: st
             c,
             (refused_seq, e.seq),
             f"{s.at(e)} ends as {e.finish_status}; the request was refused at {s.seq(refused_seq)}.",
+        )
+    elif e.output_tokens and r.capacity_refused_seq >= 0 and r.admitted_seq < 0:
+        s.find(
+            refusal.REFUSED_BUT_SERVED,
+            c,
+            (refused_seq, e.seq),
+            f"{s.at(e)} ends with {e.output_tokens} output tokens; the request was refused at {s.seq(refused_seq)} "
+            "and never admitted.",
         )
     elif r.refused_seq >= 0 and finish_word(r.refused_status) != word:
         s.find(

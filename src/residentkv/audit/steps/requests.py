@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from residentkv.audit.ranges import clean, intersect, say, union
-from residentkv.audit.rules import coverage, failure, restore
+from residentkv.audit.rules import coverage, failure, refusal, restore
 from residentkv.audit.state import ClaimState, RequestState, SourceState
+from residentkv.audit.steps.endings import check_let_go
 from residentkv.audit.steps.joins import link, not_joined
 from residentkv.audit.table import DEMOTED, EXPIRED, HARMED, IS_OPEN, RELEASED, RESTORED
-from residentkv.trace.events import RequestEvent, RequestInitialized, RequestRecomputed
+from residentkv.trace.events import Event, RequestEvent, RequestInitialized, RequestRecomputed
 
 SERVED = frozenset({"stopped", "stop", "length", "length_capped", "eos", "repetition", "finished"})
 """Finish words of a request that got its answer, in lower case; any other word is not a served request."""
@@ -45,9 +46,22 @@ def open_request(s: SourceState, e: RequestEvent, c: ClaimState | None = None) -
     return r
 
 
+def check_not_refused(s: SourceState, r: RequestState, e: Event) -> None:
+    """File that a request is served after it was refused."""
+    if r.denied_seq >= 0:
+        s.find(
+            refusal.REFUSED_BUT_SERVED,
+            r.claim,
+            (r.denied_seq, e.seq),
+            f"{s.at(e)} serves request {r.request_id}, which was refused at {s.seq(r.denied_seq)}.",
+        )
+
+
 def on_initialized(s: SourceState, e: RequestInitialized) -> None:
     """The request comes in and says which claim it is about, before there is any pressure."""
     s.authoritative = True
+    if s.let_go:
+        check_let_go(s, e)
     old = s.requests.get(e.request_id)
     if old is not None:
         s.find(
@@ -72,6 +86,7 @@ def on_recomputed(s: SourceState, e: RequestRecomputed) -> None:
     r = open_request(s, e)
     if r is None:
         return
+    check_not_refused(s, r, e)
     pos = clean(e.recomputed_pos)
     if e.claim_id is None:
         over = r.claim is not None and r.failure is None and r.claim.state in (RELEASED, EXPIRED)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from residentkv.audit.ranges import clean, intersect, say, subtract, union, within
-from residentkv.audit.rules import coverage, restore
+from residentkv.audit.rules import coverage, offload, restore
 from residentkv.audit.state import ClaimState, Cycle, SourceState
 from residentkv.audit.steps.copies import beyond_object, check_read, recompute_counted
 from residentkv.audit.steps.joins import acting, claim_of, generation_differs, take
+from residentkv.audit.steps.preference import use
+from residentkv.audit.steps.requests import check_not_refused
 from residentkv.audit.table import REQUIRE_RESTORE, RESTORE, RESTORED
+from residentkv.claims.predicates import Ranges
 from residentkv.trace.events import ClaimRestored, ClaimRestoreRequired, ClaimReusedAfterRestore
 from residentkv.trace.published_map import NOT_STATED
 
@@ -28,6 +31,8 @@ def on_restore_required(s: SourceState, e: ClaimRestoreRequired) -> None:
     c.count("restore_required")
     if e.tier_from != c.offload_tier or e.tier_to != c.primary_tier:
         _tier_differs(s, c, e)
+    if c.hashes and s.blocks.places:
+        _copies_there(s, c, e, required)
     if r is None:
         return
     r.cycle = cycle
@@ -56,6 +61,31 @@ def on_restore_required(s: SourceState, e: ClaimRestoreRequired) -> None:
         )
     elif r.lookup_tier != e.tier_from:
         _tier_differs(s, c, e)
+
+
+def _copies_there(s: SourceState, c: ClaimState, e: ClaimRestoreRequired, required: Ranges) -> None:
+    """File copies that are to be brought back from a tier into which, by its block events, they never came."""
+    blocks, known = s.blocks, (c.primary_tier, e.tier_from)
+    tells_tier = e.tier_from in blocks.places
+    gone = next(
+        (
+            p
+            for lo, hi in required
+            for p in range(lo, min(hi, len(c.hashes)))
+            if not blocks.in_tier(c.hashes[p], e.tier_from)
+            and (tells_tier or any(tier not in known for tier in blocks.tiers_of(c.hashes[p])))
+        ),
+        None,
+    )
+    if gone is not None:
+        s.find(
+            offload.BLOCK_COPIES_UNCLEAR,
+            c,
+            (e.seq,),
+            f"{s.at(e)} is to bring position {gone} back from {e.tier_from}; by the block events no copy of it lies "
+            "there.",
+            missing="block_stored",
+        )
 
 
 def not_stated(tier: str) -> bool:
@@ -179,6 +209,7 @@ def on_reuse_after_restore(s: SourceState, e: ClaimReusedAfterRestore) -> None:
     r = acting(s, c, e)
     check_read(s, c, e)
     c.count("reused_after_restore")
+    use(s, c, e.seq)
     cycle = c.cycle
     pos = clean(e.reused_pos)
     beyond_object(s, c, e, pos)
@@ -227,6 +258,7 @@ def on_reuse_after_restore(s: SourceState, e: ClaimReusedAfterRestore) -> None:
         cycle.reuse_seq = e.seq
     if r is None:
         return
+    check_not_refused(s, r, e)
     r.reused_seq = e.seq
     r.served_seq = e.seq
     if r.recomputed_seq >= 0 and intersect(pos, r.recomputed_pos):

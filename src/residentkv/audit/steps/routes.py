@@ -108,7 +108,8 @@ def on_route_outcome(s: SourceState, e: ClaimRouteOutcome) -> None:
             f"{s.at(e)}: the claim was never materialized, so there was nothing to reuse.",
             missing="resident_claim_materialized",
         )
-    c.note("route_binding", c.worker_seq, e.seq)
+    if e.outcome == "served_by_binding":
+        c.note("route_binding", c.worker_seq, e.seq)  # A binding that no request was ever served by binds nothing.
     c.note("route_outcome", e.seq)
     c.note("scoped_outcome", e.seq)
     if e.outcome == "lost" and c.lost_seq < 0:

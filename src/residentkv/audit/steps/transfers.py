@@ -178,7 +178,7 @@ def on_transfer_finished(s: SourceState, e: TransferFinished) -> None:
             f"{s.at(e)} is a {e.direction} for request {e.request_id} and {named}; job {e.job_id} was made as a "
             f"{job.direction} for request {job.request_id} and {made}.",
         )
-    if e.workers_total == 1 and job.workers is None:
+    if e.workers_total == 1 and not e.worker and job.workers is None:
         job.workers_total = 1
         job.ok_pos = job.pos if e.ok_pos == job.pos else intersect(job.pos, e.ok_pos)
         job.failed_pos = clean(e.failed_pos) if e.failed_pos else ()
