@@ -72,6 +72,26 @@ class Context:
             for e in self.trace
         )
 
+    def goes_on(self, at: int) -> bool:
+        """Tell whether a request comes in, or a claim is accepted, after this index in the same source."""
+        e = self.trace[at]
+        return any(
+            isinstance(f, ev.RequestInitialized | ev.ClaimAccepted) and (f.source, f.epoch) == (e.source, e.epoch)
+            for f in self.trace[at + 1 :]
+        )
+
+    def was_turned_away(self, request_id: str) -> bool:
+        """Tell whether a request was refused for capacity and never admitted."""
+        mine = [f for f in self.trace if getattr(f, "request_id", None) == request_id]
+        refused = any(isinstance(f, ev.RequestRefused) and f.outcome_claim_id is None for f in mine)
+        return refused and not any(isinstance(f, ev.RequestAdmitted) for f in mine)
+
+    def is_read_after(self, e: ev.ClaimEvent) -> bool:
+        """Tell whether the claim is reused, offloaded, or required from its tier, after an event of it."""
+        kinds = ev.ClaimReused | ev.ClaimOffloaded | ev.ClaimRestoreRequired
+        later = (f for f in self.trace if f.seq > e.seq and (f.source, f.epoch) == (e.source, e.epoch))
+        return any(isinstance(f, kinds) and same_claim(e, f) for f in later)
+
     def reports_blocks(self, e: ev.Event) -> bool:
         """Tell whether the source of an event tells which blocks come and go."""
         return any(isinstance(f, ev.BlockStored | ev.BlockRemoved) and f.source == e.source for f in self.trace)

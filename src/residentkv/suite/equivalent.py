@@ -83,11 +83,15 @@ def _untested_term(m: Mutant, c: Context) -> bool:
         return not c.failed_restoration(e)
     if isinstance(e, ev.ClaimAccepted | ev.ClaimRenewed) and m.field == "revision":
         return not c.renewed_after(e)
-    return False
+    if isinstance(e, ev.ClaimMaterialized) and m.field == "tier":
+        return not c.reports_blocks(e) and not c.is_read_after(e)
+    return isinstance(e, ev.ClaimOffloaded) and m.field == "tier_to" and not c.is_read_after(e)
 
 
 def _outside_predicate(m: Mutant, c: Context) -> bool:
     e = m.before
+    if isinstance(e, ev.ClaimRouteOutcome):
+        return m.field == "reused_blocks" and e.outcome == "served_by_binding" and m.new > m.old
     if not isinstance(e, ev.ClaimMaterialized):
         return False
     needed = c.needed_pos(e)
@@ -100,11 +104,23 @@ def _outside_predicate(m: Mutant, c: Context) -> bool:
     return False
 
 
+def _own_word(m: Mutant, c: Context) -> bool:
+    e = m.before
+    if isinstance(e, ev.RequestAdmitted) and m.field in ("need_blocks", "active_blocks", "actions"):
+        new = m.events[m.at]
+        assert isinstance(new, ev.RequestAdmitted)
+        fits = new.protected_blocks + new.active_blocks + new.need_blocks <= new.usable_blocks
+        return (fits or bool(new.actions)) and len(new.actions) <= len(e.actions)
+    if isinstance(e, ev.ClaimReleased) and m.field == "released_by":
+        return m.new.startswith("engine:") and not c.goes_on(m.at)
+    return isinstance(e, ev.RequestTerminated) and m.field == "output_tokens" and not c.was_turned_away(e.request_id)
+
+
 def _spare_copy(m: Mutant, c: Context) -> bool:
     e = m.before
     if isinstance(e, ev.BlockStored) and m.operator == "duplicate":
         return not e.block_ids  # Copies without places: one more of them, which is never removed.
-    if isinstance(e, ev.BlockStored) and (m.operator == "delete" or m.field == "block_hashes"):
+    if isinstance(e, ev.BlockStored) and (m.operator == "delete" or m.field in ("block_hashes", "tier")):
         touched = _changed_blocks(m, e)
         return not any(c.rests_on(h, e.tier, i, m.at) or c.is_removed_after(h, e.tier, i, m.at) for h, i in touched)
     if isinstance(e, ev.BlockRemoved) and m.operator == "delete":
@@ -128,6 +144,8 @@ def _never_evidence(m: Mutant, c: Context) -> bool:
 
 def _only_one(m: Mutant, c: Context) -> bool:
     e = m.before
+    if m.field == "usable_blocks":
+        return sum(getattr(other, "usable_blocks", None) is not None for other in c.trace) == 1
     if m.operator != "delete" or not isinstance(e, ev.RequestAdmitted | ev.BlockStored):
         return False
     kinds = (ev.RequestAdmitted,) if isinstance(e, ev.RequestAdmitted) else (ev.BlockStored, ev.BlockRemoved)
@@ -138,12 +156,19 @@ def _elsewhere(m: Mutant, c: Context) -> bool:
     e = m.before
     if not isinstance(e, ev.ClaimRouteOutcome) or e.outcome not in ("lost", "moved"):
         return False
+    if m.field == "reused_blocks":
+        return e.outcome == "moved"
     return m.field in ("worker_id", "worker_epoch") or (m.field == "outcome" and m.new in ("lost", "moved"))
 
 
 def _changed_blocks(m: Mutant, e: ev.BlockStored) -> list[tuple[str, int]]:
     new = m.events[m.at]
-    if m.operator == "delete" or not isinstance(new, ev.BlockStored) or len(new.block_hashes) != len(e.block_hashes):
+    if (
+        m.operator == "delete"
+        or m.field == "tier"
+        or not isinstance(new, ev.BlockStored)
+        or len(new.block_hashes) != len(e.block_hashes)
+    ):
         return list(copies_of(e))
     return [copy for copy in copies_of(e) if copy not in copies_of(new)]
 
@@ -157,7 +182,7 @@ def _asked_again(m: Mutant, c: Context) -> bool:
     e = m.before
     if not isinstance(e, ev.LookupResult):
         return False
-    return m.operator == "duplicate" or (m.operator == "delete" and not c.needs_lookup(e))
+    return m.operator == "duplicate" or ((m.operator == "delete" or m.field == "tier") and not c.needs_lookup(e))
 
 
 def _second_word(m: Mutant, c: Context) -> bool:
@@ -248,13 +273,21 @@ EQUIVALENCES: tuple[Equivalence, ...] = (
     Equivalence(name="rejected", reason="a rejected claim promises nothing, whatever it was about", holds=_rejected),
     Equivalence(
         name="untested-term",
-        reason="a term that the run never put to the test: no restoration failed, no renewal followed",
+        reason="a term that the run never put to the test: no restoration failed, no renewal followed, nobody came for "
+        "the claim where it was said to be",
         holds=_untested_term,
     ),
     Equivalence(
         name="outside-predicate",
         reason="positions beyond the predicate: what is useful was retrievable before and after",
         holds=_outside_predicate,
+    ),
+    Equivalence(
+        name="own-word",
+        reason="the engine's own counts and words, which no other event tells and nothing rests on: what a request "
+        "that fits needs and what others use, tokens before a failure, the end at which it releases, and what made "
+        "room, which has its own event",
+        holds=_own_word,
     ),
     Equivalence(
         name="spare-copy",
@@ -273,7 +306,8 @@ EQUIVALENCES: tuple[Equivalence, ...] = (
     ),
     Equivalence(
         name="only-one",
-        reason="the only admission, or the only block event, of its source: a source that reports none owes none",
+        reason="the only admission, block event or capacity of its source: a source that reports none owes none, and "
+        "there is nothing to compare it with",
         holds=_only_one,
     ),
     Equivalence(

@@ -33,6 +33,8 @@ SWAPPABLE: frozenset[frozenset[str]] = frozenset(
         ("offload_worker_transfer_finished", "active_request_recomputed"),
         ("offload_worker_transfer_finished", "resident_claim_materialized"),
         ("resident_claim_route_bound", "resident_claim_materialized"),
+        ("resident_claim_route_bound", "request_initialized"),
+        ("resident_claim_route_bound", "active_request_terminated"),
     )
 )
 """Pairs of events of one request or claim whose order the contract leaves open."""

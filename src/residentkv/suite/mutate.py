@@ -178,8 +178,28 @@ _WORDS: dict[str, tuple[str, ...]] = {
 }
 """Fields that hold one word of a few."""
 
-_COUNTED = ("generation", "revision", "footprint_blocks", "object_blocks", "shortfall_blocks", "workers_total")
-"""Numbers that other events of the trace determine."""
+_COUNTED = (
+    "generation",
+    "revision",
+    "footprint_blocks",
+    "object_blocks",
+    "shortfall_blocks",
+    "workers_total",
+    "protected_blocks",
+    "usable_blocks",
+    "active_blocks",
+    "need_blocks",
+    "reused_blocks",
+)
+"""Numbers that other events of the trace, or other numbers beside them, determine."""
+
+_NAMES: dict[str, tuple[str, ...]] = {
+    "tier": ("another-tier",),
+    "tier_from": ("another-tier",),
+    "tier_to": ("another-tier",),
+    "released_by": ("a-stranger", "engine:pressure"),
+}
+"""Fields that hold a name, and others that they could hold."""
 
 
 def _other_values(name: str, old: Any, claims: Sequence[Any]) -> Iterator[Any]:
@@ -202,8 +222,18 @@ def _other_values(name: str, old: Any, claims: Sequence[Any]) -> Iterator[Any]:
     elif name == "block_hashes":
         if old:
             yield from dict.fromkeys((old[:-1], (*old[:-1], "kv:of-something-else"), ()))
+    elif name in _NAMES:
+        yield from (word for word in _NAMES[name] if word != old)
+    elif name == "actions":
+        yield from dict.fromkeys((old[:-1], (*old, "demote:nobody-known"))) if old else (("demote:nobody-known",),)
     elif name == "bytes" and old:
         yield 0
+    elif name == "worker":
+        yield old + 1
+    elif name == "output_tokens" and not old:
+        yield 1
+    elif name == "ttl_s" and old:
+        yield old / 2
     elif name == "deadline_ns" and old is not None:
         yield old + 1_000_000
         yield max(old - 1_000_000, 0)
