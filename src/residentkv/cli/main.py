@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -84,8 +85,15 @@ def residentkv(debug: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; every error is one line on stderr."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
     _prepare_streams()
+    try:
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+    finally:
+        _settle(sys.stdout)
+        _settle(sys.stderr)
+
+
+def _run(arguments: list[str]) -> int:
     try:
         result = residentkv.main(args=arguments, prog_name="residentkv", standalone_mode=False)
         sys.stdout.flush()
@@ -128,6 +136,20 @@ def _prepare_streams() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (for the whole run)
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _settle(stream: TextIO) -> None:
+    """Write out what a stream still holds; what cannot be written goes nowhere.
+
+    The interpreter would try it once more at its end, and exit with 120 whatever the verdict was.
+    """
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 def _fail_unexpected(error: Exception, arguments: Sequence[str]) -> int:
