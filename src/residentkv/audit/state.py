@@ -14,7 +14,7 @@ from residentkv.audit.copies import BlockCopies
 from residentkv.audit.model import ClaimResult, Finding, Rule, Verdict
 from residentkv.audit.table import STATES, SUBMITTED
 from residentkv.audit.workers import WorkerLedger
-from residentkv.claims.modes import HOLDS_PRIMARY, LOSS_IS_VIOLATION, NEVER_GIVEN_UP, Mode
+from residentkv.claims.modes import LOSS_IS_VIOLATION, NEVER_GIVEN_UP, RESERVES, Mode
 from residentkv.claims.predicates import Predicate, Ranges
 from residentkv.trace.events import ClaimEvent, Event, TraceOpened
 
@@ -38,7 +38,7 @@ class ModeTraits:
 
     def __init__(self, mode: Mode) -> None:
         self.name = mode.value
-        self.reserves = mode in HOLDS_PRIMARY or mode is Mode.OFFLOADABLE
+        self.reserves = mode in RESERVES
         self.frees_on_offload = mode is Mode.OFFLOADABLE
         self.loss_is_violation = mode in LOSS_IS_VIOLATION
         self.is_never_given_up = mode in NEVER_GIVEN_UP

@@ -13,7 +13,7 @@ import msgspec
 from residentkv.claims.ledger import ClaimLedger, ClaimRecord, Key
 from residentkv.claims.lifecycle import State
 from residentkv.claims.model import ResidentClaim
-from residentkv.claims.modes import HOLDS_PRIMARY, Mode
+from residentkv.claims.modes import RESERVES, Mode
 from residentkv.errors import UsageError
 
 
@@ -49,9 +49,6 @@ class Relief(StrEnum):
 
 UNPROTECTED = frozenset({Mode.BEST_EFFORT, Mode.SOFT_PRIORITY})
 """What a claim that does not fit may be clipped to: modes that bind neither blocks nor a place."""
-
-_RESERVING = HOLDS_PRIMARY | {Mode.OFFLOADABLE}
-"""Modes whose footprint is reserved from acceptance on, so that what was accepted can also be materialized."""
 
 
 class ArbiterPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,7 +165,7 @@ class Arbiter:
             return answer(Answer.REJECTED, "ttl_missing", "an expiring claim needs ttl_s")
         if self.ledger.open_claims >= policy.max_claims:
             return answer(Answer.REJECTED, "too_many_claims", f"this engine keeps at most {policy.max_claims}")
-        if claim.mode not in _RESERVING:
+        if claim.mode not in RESERVES:
             return answer(Answer.ACCEPTED, "fits", "")
         need = claim.footprint_blocks
         protected = self.ledger.protected_blocks

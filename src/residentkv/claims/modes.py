@@ -55,6 +55,9 @@ HOLDS_PRIMARY = frozenset({Mode.HARD_PROTECTED, Mode.EXPIRING, Mode.DEMOTABLE})
 An `offloadable` claim is protected in the primary tier only until its copy in the offload tier is complete.
 """
 
+RESERVES = HOLDS_PRIMARY | {Mode.OFFLOADABLE}
+"""Modes whose footprint is reserved from acceptance on, so that what was accepted can also be materialized."""
+
 LOSS_IS_VIOLATION = frozenset({Mode.HARD_PROTECTED, Mode.EXPIRING, Mode.DEMOTABLE, Mode.OFFLOADABLE})
 """Modes in which a loss without an earlier excuse breaks the promise even when it is reported as harm."""
 

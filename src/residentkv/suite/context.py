@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from residentkv.claims.modes import HOLDS_PRIMARY, Mode
+from residentkv.claims.modes import RESERVES
 from residentkv.claims.predicates import parse_predicate
 from residentkv.suite.mutate import Trace
 from residentkv.trace import events as ev
 
 Key = tuple[str, str]
-
-_RESERVING = frozenset({*HOLDS_PRIMARY, Mode.OFFLOADABLE})
 
 ENDINGS = (ev.ClaimReleased, ev.ClaimExpired, ev.ClaimDemoted, ev.ClaimHarmed, ev.ClaimRejected)
 
@@ -33,7 +31,7 @@ class Context:
             elif isinstance(e, ev.ClaimMaterialized) and e.block_hashes:
                 self._blocks_of[e.owner_scope, e.claim_id] = frozenset(e.block_hashes[p] for p in self.needed_pos(e))
             elif isinstance(e, ev.ClaimAccepted):
-                self._reserves[e.owner_scope, e.claim_id] = e.mode in _RESERVING
+                self._reserves[e.owner_scope, e.claim_id] = e.mode in RESERVES
 
     def claim_of(self, request_id: str) -> Key | None:
         """Return the claim that a request named when it came in."""

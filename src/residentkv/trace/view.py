@@ -10,11 +10,10 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from residentkv.claims.modes import HOLDS_PRIMARY, Mode
+from residentkv.claims.modes import RESERVES, Mode
 from residentkv.trace import events as ev
 
 _ABOUT_NOBODY = (ev.TraceOpened, ev.TraceClosed)
-_HOLDS = HOLDS_PRIMARY | {Mode.OFFLOADABLE}
 _ENDS = (ev.ClaimReleased, ev.ClaimExpired, ev.ClaimDemoted, ev.ClaimHarmed)
 
 
@@ -60,7 +59,7 @@ class _Own:
         name = event.claim_id
         self.names.add(name)
         if isinstance(event, ev.ClaimAccepted):
-            if event.mode in _HOLDS:
+            if event.mode in RESERVES:
                 self._holding[name] = Mode(event.mode)
         elif isinstance(event, _ENDS):
             self._holding.pop(name, None)
