@@ -36,9 +36,10 @@ class BlockCopies:
         self.watchers: dict[str, list[ClaimState]] = {}
         self.past: dict[str, ClaimState] = {}
 
-    def open_tier(self, tier: str) -> tuple[dict[int, str], dict[int, int]]:
-        """Enter a tier that was not named before; return its places, and since when they are filled."""
-        self.places[tier], self.since[tier] = {}, {}
+    def tier(self, tier: str) -> tuple[dict[int, str], dict[int, int]]:
+        """Return the places of a tier, and since when they are filled."""
+        if tier not in self.places:
+            self.places[tier], self.since[tier] = {}, {}
         return self.places[tier], self.since[tier]
 
     def in_tier(self, block_hash: str, tier: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -44,9 +45,10 @@ def missing_part(path: str) -> str | None:
 
     A part may hold all that an incarnation wrote, and then no number of an event is missing without it.
     """
-    for number, part in enumerate(rotated_parts(path), start=1):
-        if int(part.rpartition(".")[2]) != number:
-            return rotated_path(path, number)
+    with contextlib.suppress(OSError):
+        for expected, (number, _) in enumerate(_numbered(path), start=1):
+            if number != expected:
+                return rotated_path(path, expected)
     return None
 
 

@@ -18,11 +18,7 @@ def on_stored(s: SourceState, e: BlockStored) -> None:
     if len(ids) != len(hashes):
         _stored_somewhere(s, e)
         return
-    place = blocks.places.get(tier)
-    if place is None:
-        place, since = blocks.open_tier(tier)
-    else:
-        since = blocks.since[tier]
+    place, since = blocks.tier(tier)
     where, seq = blocks.where, e.seq
     for block_hash, block_id in zip(hashes, ids, strict=True):
         if block_id in place:
@@ -89,11 +85,7 @@ def on_removed(s: SourceState, e: BlockRemoved) -> None:
     if len(ids) != len(hashes):
         _removed_somewhere(s, e)
         return
-    place = blocks.places.get(tier)
-    if place is None:
-        place, since = blocks.open_tier(tier)
-    else:
-        since = blocks.since[tier]
+    place, since = blocks.tier(tier)
     where, watchers, past = blocks.where, blocks.watchers, blocks.past
     newest = -1
     for block_hash, block_id in zip(hashes, ids, strict=True):

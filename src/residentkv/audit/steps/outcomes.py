@@ -104,13 +104,8 @@ def on_demoted(s: SourceState, e: ClaimDemoted) -> None:
         c.note("scoped_outcome", e.seq)
     failed = c.state == RESTORATION_FAILED
     if c.traits is not None and c.traits.is_never_given_up and c.materialized_seq >= 0 and not failed:
-        s.find(
-            loss.PROMISE_BROKEN,
-            c,
-            (c.accepted_seq, e.seq),
-            f"{s.at(e)}: {e.reason}; the claim was accepted as {c.traits.name} at {s.seq(c.accepted_seq)}, and that is "
-            "given up for nobody.",
-            missing="active_request_refused or active_request_deferred",
+        _broken(
+            s, c, e, c.traits.name, "that is given up for nobody", "active_request_refused or active_request_deferred"
         )
     _end(s, c, e, DEMOTE)
 
@@ -122,18 +117,17 @@ def on_harmed(s: SourceState, e: ClaimHarmed) -> None:
         return
     c.count("harmed")
     if c.traits is not None and c.traits.loss_is_violation and c.state != RESTORATION_FAILED:
-        s.find(
-            loss.PROMISE_BROKEN,
-            c,
-            (c.accepted_seq, e.seq),
-            f"{s.at(e)}: {e.reason}; the claim was accepted as {c.traits.name} at {s.seq(c.accepted_seq)}, and nothing "
-            "had excused the loss.",
-            missing="resident_claim_released, resident_claim_expired or resident_claim_demoted",
-        )
+        missing = "resident_claim_released, resident_claim_expired or resident_claim_demoted"
+        _broken(s, c, e, c.traits.name, "nothing had excused the loss", missing)
     _check_lost_positions(s, c, e)
     if c.lost_seq >= 0:
         c.note("loss_reporting", c.lost_seq, e.seq)
     _end(s, c, e, HARM)
+
+
+def _broken(s: SourceState, c: ClaimState, e: ClaimDemoted | ClaimHarmed, mode: str, why: str, missing: str) -> None:
+    story = f"{s.at(e)}: {e.reason}; the claim was accepted as {mode} at {s.seq(c.accepted_seq)}, and {why}."
+    s.find(loss.PROMISE_BROKEN, c, (c.accepted_seq, e.seq), story, missing=missing)
 
 
 def _check_lost_positions(s: SourceState, c: ClaimState, e: ClaimHarmed) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from residentkv.audit.rules import capacity, coverage, failure, refusal, terms
 from residentkv.audit.state import ClaimState, RequestState, SourceState
-from residentkv.audit.steps.requests import ended_at, finish_word, open_request
+from residentkv.audit.steps.requests import check_not_refused, ended_at, finish_word, open_request
 from residentkv.audit.table import HARMED
 from residentkv.trace.events import (
     ClaimAccepted,
@@ -109,15 +109,8 @@ def on_refused(s: SourceState, e: RequestRefused) -> None:
     if e.outcome_claim_id is not None:
         _refused_by_connector(s, e, r)
         return
-    if r.capacity_refused_seq >= 0 or r.admitted_seq >= 0:
-        before = max(r.capacity_refused_seq, r.admitted_seq)
-        s.find(
-            coverage.REQUEST_ORDER,
-            r.claim,
-            (before, e.seq),
-            f"{s.at(e)}: request {r.request_id} was decided at {s.seq(before)}.",
-        )
-    _served_before(s, r, e)
+    _check_first(s, r, e, max(r.capacity_refused_seq, r.admitted_seq), "was decided")
+    _check_first(s, r, e, max(r.reused_seq, r.recomputed_seq), "was being served")
     r.capacity_refused_seq = r.denied_seq = e.seq
     if (
         e.need_blocks is None
@@ -140,13 +133,7 @@ def on_refused(s: SourceState, e: RequestRefused) -> None:
 def _refused_by_connector(s: SourceState, e: RequestRefused, r: RequestState) -> None:
     cycle = r.cycle
     c = r.claim
-    if r.connector_refused_seq >= 0:
-        s.find(
-            coverage.REQUEST_ORDER,
-            c,
-            (r.connector_refused_seq, e.seq),
-            f"{s.at(e)}: request {r.request_id} was refused at {s.seq(r.connector_refused_seq)}.",
-        )
+    if not _check_first(s, r, e, r.connector_refused_seq, "was refused"):
         return
     r.connector_refused_seq = r.denied_seq = e.seq
     if c is not None:
@@ -168,15 +155,8 @@ def on_deferred_request(s: SourceState, e: RequestDeferred) -> None:
     r = open_request(s, e)
     if r is None:
         return
-    before = max(r.deferred_seq, r.admitted_seq, r.capacity_refused_seq)
-    if before >= 0:
-        s.find(
-            coverage.REQUEST_ORDER,
-            r.claim,
-            (before, e.seq),
-            f"{s.at(e)}: request {r.request_id} was decided, or deferred, at {s.seq(before)}.",
-        )
-    _served_before(s, r, e)
+    _check_first(s, r, e, max(r.deferred_seq, r.admitted_seq, r.capacity_refused_seq), "was decided, or deferred,")
+    _check_first(s, r, e, max(r.reused_seq, r.recomputed_seq), "was being served")
     r.deferred_seq = e.seq
     if e.deadline_ns <= e.mono_ns:
         s.find(
@@ -265,22 +245,9 @@ def on_admitted(s: SourceState, e: RequestAdmitted) -> None:
     r = open_request(s, e)
     if r is None:
         return
-    if r.admitted_seq >= 0:
-        s.find(
-            coverage.REQUEST_ORDER,
-            r.claim,
-            (r.admitted_seq, e.seq),
-            f"{s.at(e)}: request {r.request_id} was admitted at {s.seq(r.admitted_seq)}.",
-        )
-    refused_seq = r.denied_seq
-    if refused_seq >= 0:
-        s.find(
-            refusal.REFUSED_BUT_SERVED,
-            r.claim,
-            (refused_seq, e.seq),
-            f"{s.at(e)}: request {r.request_id} was refused at {s.seq(refused_seq)}.",
-        )
-    _served_before(s, r, e)
+    _check_first(s, r, e, r.admitted_seq, "was admitted")
+    check_not_refused(s, r, e)
+    _check_first(s, r, e, max(r.reused_seq, r.recomputed_seq), "was being served")
     r.admitted_seq = e.seq
     s.decided_seq = e.seq
     check_usable(s, None, e, e.usable_blocks)
@@ -301,16 +268,12 @@ def on_admitted(s: SourceState, e: RequestAdmitted) -> None:
         )
 
 
-def _served_before(s: SourceState, r: RequestState, e: RequestAdmitted | Lost) -> None:
-    """File that a request is decided which is being served."""
-    served_seq = r.reused_seq if r.reused_seq > r.recomputed_seq else r.recomputed_seq
-    if served_seq >= 0:
-        s.find(
-            coverage.REQUEST_ORDER,
-            r.claim,
-            (served_seq, e.seq),
-            f"{s.at(e)}: request {r.request_id} was being served at {s.seq(served_seq)}.",
-        )
+def _check_first(s: SourceState, r: RequestState, e: RequestAdmitted | Lost, seq: int, was: str) -> bool:
+    """File a decision that comes too late, because of what happened to its request at `seq`; -1 when it did not."""
+    if seq >= 0:
+        story = f"{s.at(e)}: request {r.request_id} {was} at {s.seq(seq)}."
+        s.find(coverage.REQUEST_ORDER, r.claim, (seq, e.seq), story)
+    return seq < 0
 
 
 def check_usable(s: SourceState, c: ClaimState | None, e: RequestAdmitted | Lost | ClaimAccepted, usable: int) -> None:

@@ -47,13 +47,13 @@ def open_request(s: SourceState, e: RequestEvent, c: ClaimState | None = None) -
 
 
 def check_not_refused(s: SourceState, r: RequestState, e: Event) -> None:
-    """File that a request is served after it was refused."""
+    """File that a request is admitted or served after it was refused."""
     if r.denied_seq >= 0:
         s.find(
             refusal.REFUSED_BUT_SERVED,
             r.claim,
             (r.denied_seq, e.seq),
-            f"{s.at(e)} serves request {r.request_id}, which was refused at {s.seq(r.denied_seq)}.",
+            f"{s.at(e)}: request {r.request_id} was refused at {s.seq(r.denied_seq)}.",
         )
 
 
