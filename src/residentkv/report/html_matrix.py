@@ -10,7 +10,6 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from residentkv.claims.modes import Mode
 from residentkv.lowering.anchors import AnchorReport, AnchorState
@@ -24,6 +23,7 @@ from residentkv.report.charts import Chart
 from residentkv.report.comparison import Comparison
 from residentkv.report.documents import calibration, name_of
 from residentkv.report.html import render_page
+from residentkv.report.places import shipped_name
 
 NOT_PROVEN: Mapping[Verdict, str] = {
     Verdict.NATIVE_SOUND: "That it holds beyond what the audited traces exercised, in another version, in another "
@@ -202,13 +202,12 @@ def runtime_views(rows: Sequence[CheckedRow], *, own: bool, options: Sequence[st
         )
         name = name_of(mine[0])
         prefix = f"{descriptor.runtime}-{descriptor.version}"
-        above = "" if own else _above_library(descriptor.path)
         reports = {key: report for row in mine for key, report in row.anchors.items()}
         anchors = {
-            key: _anchor_view(f"anchor/{prefix}/{key}", key, reports[key], descriptor, [*address, *options], above)
+            key: _anchor_view(f"anchor/{prefix}/{key}", key, reports[key], descriptor, [*address, *options])
             for key in sorted(reports)
         }
-        views = [_row_view(prefix, row, anchors, address, options, above) for row in mine]
+        views = [_row_view(prefix, row, anchors, address, options) for row in mine]
         states = Counter(a.report.state for a in anchors.values())
         seen = sorted({f"{r.distribution} {r.version}" for r in reports.values() if r.distribution and r.sha256})
         out.append(
@@ -216,7 +215,7 @@ def runtime_views(rows: Sequence[CheckedRow], *, own: bool, options: Sequence[st
                 id=f"runtime/{prefix}",
                 name=name,
                 descriptor=descriptor,
-                path=descriptor.path.removeprefix(above),
+                path=_shown(descriptor.path, descriptor),
                 cells=tuple(_cell(v for v in views if v.checked.row.mode is mode) for mode in Mode),
                 primitives=tuple(_primitives(prefix, views)),
                 anchors=tuple(anchors.values()),
@@ -227,10 +226,10 @@ def runtime_views(rows: Sequence[CheckedRow], *, own: bool, options: Sequence[st
     return out
 
 
-def _above_library(path: str) -> str:
-    """Return what stands before `descriptors/<runtime>/<version>.yaml`: where this package lies is of no interest."""
-    folder = Path(path).parent.parent.parent
-    return "" if folder == Path() else f"{folder}/"
+def _shown(place: str, descriptor: Descriptor) -> str:
+    """Return a place in a descriptor; where this package lies is of no interest."""
+    path = descriptor.path
+    return f"{shipped_name(path) or path}{place.removeprefix(path)}" if place.startswith(path) else place
 
 
 def _primitives(prefix: str, views: Iterable[RowView]) -> Iterable[PrimitiveView]:
@@ -247,12 +246,7 @@ def _cell(views: Iterable[RowView]) -> Cell:
 
 
 def _row_view(
-    prefix: str,
-    checked: CheckedRow,
-    anchors: Mapping[str, AnchorView],
-    address: Sequence[str],
-    options: Sequence[str],
-    above: str,
+    prefix: str, checked: CheckedRow, anchors: Mapping[str, AnchorView], address: Sequence[str], options: Sequence[str]
 ) -> RowView:
     row, verdict = checked.row, checked.verdict
     select = ["--primitive", row.primitive.id, "--mode", row.mode, "--depth", row.depth]
@@ -268,7 +262,7 @@ def _row_view(
                 status=o.status,
                 sentence=o.sentence,
                 evidence=tuple(
-                    EvidenceView(e, role, anchors.get(e.standing.label), e.place.removeprefix(above), why)
+                    EvidenceView(e, role, anchors.get(e.standing.label), _shown(e.place, checked.descriptor), why)
                     for e, role, why in (
                         *([(o.used, "satisfied by", "")] if o.used else []),
                         *((e, "contradicted by", "") for e in o.contradictions),
@@ -286,7 +280,7 @@ def _row_view(
 
 
 def _anchor_view(
-    html_id: str, name: str, report: AnchorReport, descriptor: Descriptor, arguments: Sequence[str], above: str
+    html_id: str, name: str, report: AnchorReport, descriptor: Descriptor, arguments: Sequence[str]
 ) -> AnchorView:
     anchor = descriptor.anchors[name]
     symbol, lines, sha256 = "", report.lines, report.sha256
@@ -316,7 +310,7 @@ def _anchor_view(
         of=of,
         report=report,
         command=shlex.join(["residentkv", "anchors", "verify", name, *arguments]),
-        descriptor_place=str(descriptor.anchor_places[name]).removeprefix(above),
+        descriptor_place=_shown(str(descriptor.anchor_places[name]), descriptor),
     )
 
 
