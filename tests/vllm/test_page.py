@@ -14,10 +14,10 @@ import msgspec
 
 from residentkv.claims import arbiter
 from residentkv.claims.model import ClaimRequest, decode_claim_request
+from residentkv.claims.params import CLAIM_PARAM
 from residentkv.runtimes.vllm import claimbook, intake, versions
 from residentkv.runtimes.vllm.options import SUPPORTED_MODES, PluginOptions, decode_options
 from residentkv.runtimes.vllm.plugin import engine_settings
-from residentkv.server.body import CLAIM_PARAM
 from residentkv.trace.codec import EVENT_TYPES
 
 ROOT = Path(__file__).parent.parent.parent

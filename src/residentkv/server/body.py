@@ -8,16 +8,12 @@ from typing import Any
 import msgspec
 
 from residentkv.claims.model import decode_claim_request
+from residentkv.claims.params import CLAIM_PARAM, OWNER_PARAMS
 from residentkv.errors import ResidentKVError
 from residentkv.server.errors import HttpError, bad_claim_error, owner_error, unreadable_body_error
 from residentkv.server.tickets import TICKET_PARAM
 
 PARAMS = "kv_transfer_params"
-CLAIM_PARAM = "resident_claim"
-RELEASE_PARAM = "resident_claim_release"
-RENEW_PARAM = "resident_claim_renew"
-OWNER_PARAMS = (CLAIM_PARAM, RELEASE_PARAM, RENEW_PARAM)
-"""What a request says about claims, in its `kv_transfer_params`; each names their owner."""
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _OBJECT = msgspec.json.Decoder(dict[str, Any])

@@ -11,6 +11,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1 import KVConnectorRole
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorTransferResults
 from vllm.distributed.kv_transfer.kv_connector.v1.offloading_connector import OffloadingConnector
 
+from residentkv.claims.params import CLAIM_PARAM
 from residentkv.runtimes.vllm import versions
 from residentkv.runtimes.vllm.active import Lookup
 from residentkv.runtimes.vllm.admission import Door
@@ -32,7 +33,6 @@ from residentkv.runtimes.vllm.residency import Residency
 from residentkv.runtimes.vllm.tracepath import TraceLock, path_of_engine, source_of_engine
 from residentkv.runtimes.vllm.transfers import JobNote, JobResult, ResidentConnectorMetadata
 from residentkv.runtimes.vllm.worker import CHECKSUM_MISMATCH
-from residentkv.server.body import CLAIM_PARAM
 
 logger = logging.getLogger("vllm.residentkv")
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from residentkv.claims.ledger import StaleRevision
 from residentkv.claims.model import ResidentClaim
+from residentkv.claims.params import CLAIM_PARAM, OWNER_PARAMS
 from residentkv.errors import UsageError
 from residentkv.runtimes.vllm.active import Refusal
 from residentkv.runtimes.vllm.claimbook import ClaimBook
@@ -20,7 +21,6 @@ from residentkv.runtimes.vllm.options import PluginOptions
 from residentkv.runtimes.vllm.renewal import check_ttl
 from residentkv.runtimes.vllm.tracepath import path_of_engine
 from residentkv.server import wire
-from residentkv.server.body import CLAIM_PARAM, OWNER_PARAMS
 from residentkv.server.listener import Listener
 from residentkv.server.metrics import EngineMetrics
 from residentkv.server.owners import Owners, read_owners

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from residentkv.server.body import CLAIM_PARAM, RELEASE_PARAM, RENEW_PARAM
+from residentkv.claims.params import CLAIM_PARAM, RELEASE_PARAM, RENEW_PARAM
 
 ACTIONS = {
     "residentkv.claim": CLAIM_PARAM,

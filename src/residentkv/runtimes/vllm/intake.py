@@ -12,12 +12,12 @@ from residentkv.claims.arbiter import Answer
 from residentkv.claims.lifecycle import OPEN
 from residentkv.claims.model import MAX_NAME_CHARS, ClaimRequest, bind_claim, decode_claim_request, token_map_digest
 from residentkv.claims.modes import HOLDS_PRIMARY, Mode
+from residentkv.claims.params import CLAIM_PARAM, OWNER_PARAMS, RELEASE_PARAM, RENEW_PARAM
 from residentkv.claims.predicates import parse_predicate
 from residentkv.errors import ResidentKVError
 from residentkv.runtimes.vllm.claimbook import ClaimBook
 from residentkv.runtimes.vllm.claimtrack import ClaimTrack, TierKey
 from residentkv.runtimes.vllm.renewal import MAX_ITEMS, carry_out_renewals
-from residentkv.server.body import CLAIM_PARAM, OWNER_PARAMS, RELEASE_PARAM, RENEW_PARAM
 from residentkv.trace import events as ev
 
 KEEP_PARAM = "resident_keep_kv"

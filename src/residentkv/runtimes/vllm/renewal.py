@@ -9,9 +9,9 @@ from msgspec import Meta
 
 from residentkv.claims.ledger import StaleRevision
 from residentkv.claims.model import MAX_NUMBER, MAX_TTL_S
+from residentkv.claims.params import RENEW_PARAM
 from residentkv.errors import UsageError
 from residentkv.runtimes.vllm.claimbook import ClaimBook
-from residentkv.server.body import RENEW_PARAM
 
 MAX_ITEMS = 256
 """Renewals, or releases, that one request may ask for: they are carried out before anything else goes on."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from residentkv.claims.lifecycle import State
 from residentkv.claims.modes import OnRestoreFailure
+from residentkv.claims.params import CLAIM_PARAM, RELEASE_PARAM, RENEW_PARAM
 from residentkv.claims.predicates import covers, normalize_ranges, ranges_of
 from residentkv.runtimes.vllm.active import Lookup, Refusal, RequestTrack, Serve
 from residentkv.runtimes.vllm.admission import Door
@@ -23,7 +24,6 @@ from residentkv.runtimes.vllm.claimtrack import TIER, ClaimTrack, TierKey
 from residentkv.runtimes.vllm.intake import RequestFacts, describe, take_in
 from residentkv.runtimes.vllm.jobs import JobPart, OpenJob
 from residentkv.runtimes.vllm.restoration import Restorations
-from residentkv.server.body import CLAIM_PARAM, RELEASE_PARAM, RENEW_PARAM
 from residentkv.trace import events as ev
 
 
