@@ -95,33 +95,55 @@ class Observer:
         not show what the answer says was cached.
         """
         record, tokens, local = self._watched[claim_id]
-        claim = record.claim
-        request_id = self._begin(claim.owner_scope, claim_id, len(tokens) + len(tail))
+        request_id = self._begin(record.claim.owner_scope, claim_id, len(tokens) + len(tail))
         self._take(0.0)
         seen = {worker_id: len(self.index.find(worker_id, local, None)) for worker_id, _ in self.index.holdings}
         answer = self._frontend.complete([*tokens, *tail])
         holder = self._find_holder([*tokens, *tail])
-        cached = min((answer.cached_tokens or 0) // BLOCK_TOKENS, len(local))
-        if answer.served and holder is not None and self.index.holdings[holder, 0].whole:
-            if cached > seen.get(holder, 0):
-                self.doubts.append(f"{request_id}: {cached} blocks told as cached, {seen.get(holder, 0)} seen there")
-                self._end(request_id, answer)
-                return answer, None
-            if cached:
-                self.log.emit_claim(
-                    ClaimReused, record, request_id, tier=place(DEVICE, holder), reused_pos=((0, cached),)
-                )
-            if cached < len(local):
-                self.log.emit(
-                    RequestRecomputed,
-                    request_id=request_id,
-                    claim_id=claim_id,
-                    owner_scope=claim.owner_scope,
-                    recomputed_pos=((cached, len(local)),),
-                    reason="not_cached",
-                )
+        if answer.served:
+            cached = min((answer.cached_tokens or 0) // BLOCK_TOKENS, len(local))
+            holder = self._conclude(record, request_id, answer, holder, cached, len(local), seen)
         self._end(request_id, answer)
         return answer, holder
+
+    def _conclude(
+        self,
+        record: ClaimRecord,
+        request_id: str,
+        answer: Response,
+        holder: int | None,
+        cached: int,
+        blocks: int,
+        seen: dict[int, int],
+    ) -> int | None:
+        """Tell what an answer and the events show, and return who computed it.
+
+        Args:
+            record: the claim.
+            request_id: of the request that was served.
+            answer: to it.
+            holder: the worker whose events show the request, when that is one.
+            cached: blocks of the claim that the answer tells as cached.
+            blocks: of the claim.
+            seen: blocks of the claim that each worker held before, by its events.
+        """
+        if holder is None or not self.index.holdings[holder, 0].whole:
+            return holder
+        if cached > seen.get(holder, 0):
+            self.doubts.append(f"{request_id}: {cached} blocks told as cached, {seen.get(holder, 0)} seen there")
+            return None
+        if cached:
+            self.log.emit_claim(ClaimReused, record, request_id, tier=place(DEVICE, holder), reused_pos=((0, cached),))
+        if cached < blocks:
+            self.log.emit(
+                RequestRecomputed,
+                request_id=request_id,
+                claim_id=record.claim.claim_id,
+                owner_scope=record.claim.owner_scope,
+                recomputed_pos=((cached, blocks),),
+                reason="not_cached",
+            )
+        return holder
 
     def probe(self, tokens: Sequence[int], **more: Any) -> Response:
         """Send a prompt that belongs to no claim."""

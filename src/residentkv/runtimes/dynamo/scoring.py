@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from residentkv.claims.ledger import ClaimRecord
 from residentkv.claims.modes import Mode
 from residentkv.runtimes.dynamo.client import Response
-from residentkv.runtimes.dynamo.fleet import BLOCK_TOKENS
 from residentkv.runtimes.dynamo.observer import Observer
 from residentkv.trace.events import ClaimRouteOutcome
 
@@ -28,14 +28,18 @@ class ScoreBelief(Observer):
         self._first = answer.worker_id
         return answer
 
-    def request(self, claim_id: str, tail: Sequence[int]) -> tuple[Response, int | None]:
-        """Send the claim's tokens again, to wherever the score sends them; say what the answer suggests."""
-        record, tokens, local = self._watched[claim_id]
-        claim = record.claim
-        request_id = self._begin(claim.owner_scope, claim_id, len(tokens) + len(tail))
-        answer = self._frontend.complete([*tokens, *tail])
-        holder = self._find_holder([*tokens, *tail])
-        if answer.served and answer.worker_id is not None:
+    def _conclude(
+        self,
+        record: ClaimRecord,
+        request_id: str,
+        answer: Response,
+        holder: int | None,
+        cached: int,
+        blocks: int,
+        seen: dict[int, int],
+    ) -> int | None:
+        """Say what the answer suggests, whatever the events show."""
+        if answer.worker_id is not None:
             self.log.emit_claim(
                 ClaimRouteOutcome,
                 record,
@@ -43,8 +47,7 @@ class ScoreBelief(Observer):
                 worker_id=str(answer.worker_id),
                 worker_epoch=0,
                 outcome="served_by_binding" if answer.worker_id == self._first else "moved",
-                reused_blocks=min((answer.cached_tokens or 0) // BLOCK_TOKENS, len(local)),
-                outcome_claim_id=claim_id,
+                reused_blocks=cached,
+                outcome_claim_id=record.claim.claim_id,
             )
-        self._end(request_id, answer)
-        return answer, holder
+        return holder
