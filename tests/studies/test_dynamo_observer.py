@@ -10,11 +10,10 @@ import pytest
 from residentkv.audit.api import audit_file
 from residentkv.audit.evidence import evidence_of
 from residentkv.errors import UsageError
-from residentkv.runtimes.claimlog import ClaimLog
 from residentkv.runtimes.dynamo import observer as observing
 from residentkv.runtimes.dynamo.observer import Observer
 from residentkv.runtimes.dynamo.scoring import ScoreBelief
-from residentkv.trace.writer import TraceWriter
+from tests.studies.logs import open_log
 from tests.studies.small_dynamo import SmallDynamo, hash_blocks
 from tests.studies.test_dynamo_router import IDENTITY, PREFIX, tail
 
@@ -26,14 +25,8 @@ class Scene:
 
     def __init__(self, folder: Path, kind: type[Observer] = Observer, mode: str = "best_effort") -> None:
         self.path, self.dynamo = folder / "trace.jsonl", SmallDynamo()
-        log = ClaimLog(TraceWriter(self.path, source="observer", run_id="run"))
-        log.open(
-            runtime="dynamo",
-            version="1.6.1",
-            primitive="event_plane",
-            adapter="residentkv_observer",
-            depth="observe",
-            stands_in=("all",),
+        log = open_log(
+            self.path, "observer", runtime="dynamo", version="1.6.1", primitive="event_plane", depth="observe"
         )
         small = cast(Any, self.dynamo)
         self.observer = kind(log, small, small, identity=IDENTITY, hash_blocks=hash_blocks)

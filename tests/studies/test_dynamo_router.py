@@ -11,11 +11,10 @@ from residentkv.audit.api import audit_file
 from residentkv.audit.model import AuditReport
 from residentkv.claims.model import CacheIdentity
 from residentkv.errors import InputError, UsageError
-from residentkv.runtimes.claimlog import ClaimLog
 from residentkv.runtimes.dynamo import router as routing
 from residentkv.runtimes.dynamo.kvevents import BlockIndex, Continuity, decode_message
 from residentkv.runtimes.dynamo.router import ClaimOver, ClaimRouter, Knob
-from residentkv.trace.writer import TraceWriter
+from tests.studies.logs import open_log
 from tests.studies.small_dynamo import SmallDynamo, hash_blocks, message
 
 IDENTITY = CacheIdentity(
@@ -44,14 +43,8 @@ class Bench:
 
     def __init__(self, folder: Path, dynamo: SmallDynamo) -> None:
         self.path = folder / "trace.jsonl"
-        log = ClaimLog(TraceWriter(self.path, source="router", run_id="run"))
-        log.open(
-            runtime="dynamo",
-            version="1.6.1",
-            primitive="direct_worker",
-            adapter="a",
-            depth="policy",
-            stands_in=("all",),
+        log = open_log(
+            self.path, "router", runtime="dynamo", version="1.6.1", primitive="direct_worker", depth="policy"
         )
         self.router = ClaimRouter(
             log,

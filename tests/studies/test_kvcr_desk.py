@@ -16,6 +16,7 @@ from residentkv.runtimes.kvcr.desk import Desk, NotYourClaim
 from residentkv.runtimes.kvcr.node import Outcome
 from residentkv.runtimes.kvcr.offload import Offloader
 from residentkv.trace.writer import TraceWriter
+from tests.studies.logs import open_log
 
 
 class SmallPool:
@@ -71,15 +72,7 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "trace.jsonl"
-        log = ClaimLog(TraceWriter(self.path, source="desk", run_id="run"))
-        log.open(
-            runtime="kvcr",
-            version="0.1.1",
-            primitive="claimed_deposit",
-            adapter="a",
-            depth="plugin",
-            stands_in=("all",),
-        )
+        log = open_log(self.path, "desk", runtime="kvcr", version="0.1.1", primitive="claimed_deposit", depth="plugin")
         self.desk, self.pool = Desk(log), SmallPool(8)
         self.pool.tell = self.desk.on_inventory
         self.desk.attach(cast(Any, self.pool))

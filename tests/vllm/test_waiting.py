@@ -37,6 +37,16 @@ def release(bench: Bench, claim_id: str) -> None:
     bench.book.release(track, "tenant", "asked_by_owner")
 
 
+def deferred_until_work_ends(bench: Bench) -> None:
+    """r3, of 6 blocks, was deferred for claims `h` and `g`; `h` of 4 blocks has gone since, and r2 uses 3."""
+    bench.serve("r0", prompt(), hard("h", 4))
+    bench.serve("r1", prompt(2, blocks=1), hard("g", 1))
+    start(bench, "r2", prompt(3, blocks=3))
+    bench.arrive("r3", prompt(4, blocks=6))
+    assert bench.open_door() == {}
+    release(bench, "h")
+
+
 def never_stored(bench: Bench, max_tokens: int) -> None:
     """A claim `o` of 4 blocks that nobody stores: its first request is over, its second one, r2, is before the door."""
     start(bench, "r1", prompt(), claim("o"))
@@ -87,12 +97,7 @@ def test_a_demotable_claim_in_use_is_not_demoted_in_vain(tmp_path: Path) -> None
 def test_a_deferral_ends_at_its_deadline_although_active_work_is_the_reason_by_then(tmp_path: Path) -> None:
     """It was told until when it waits: when claims have gone and others use the room, that still holds."""
     bench = Bench(tmp_path, usable=10, actions=DEFERRING, defer_s=5.0)
-    bench.serve("r0", prompt(), hard("h", 4))
-    bench.serve("r1", prompt(2, blocks=1), hard("g", 1))
-    start(bench, "r2", prompt(3, blocks=3))
-    bench.arrive("r3", prompt(4, blocks=6))
-    assert bench.open_door() == {}
-    release(bench, "h")
+    deferred_until_work_ends(bench)
     assert bench.open_door() == {}
     bench.now_ns += 5_000_000_000
     assert bench.open_door() == {"r3": "refused"}
@@ -105,12 +110,7 @@ def test_a_deferral_ends_at_its_deadline_although_active_work_is_the_reason_by_t
 def test_a_deferred_request_that_fits_at_its_deadline_comes_in_past_who_waits(tmp_path: Path) -> None:
     """A larger one ahead of it waits for active work; at its deadline it is not held up by that."""
     bench = Bench(tmp_path, usable=12, actions=DEFERRING, defer_s=5.0)
-    bench.serve("r0", prompt(), hard("h", 4))
-    bench.serve("r1", prompt(2, blocks=1), hard("g", 1))
-    start(bench, "r2", prompt(3, blocks=3))
-    bench.arrive("r3", prompt(4, blocks=6))
-    assert bench.open_door() == {}
-    release(bench, "h")
+    deferred_until_work_ends(bench)
     bench.arrive("big", prompt(5, blocks=8))
     bench.door._before["big"].rank = (-1,)
     assert bench.open_door() == {}
