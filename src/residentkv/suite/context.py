@@ -22,6 +22,7 @@ class Context:
         self._end_at: dict[Key, int] = {}
         self._blocks_of: dict[Key, frozenset[str]] = {}
         self._reserves: dict[Key, bool] = {}
+        self._freed_seq: dict[Key, int] = {}
         for at, e in enumerate(trace):
             if isinstance(e, ev.RequestInitialized):
                 self._claim_of[e.request_id] = (e.owner_scope or "", e.claim_id) if e.claim_id else None
@@ -32,6 +33,8 @@ class Context:
                 self._blocks_of[e.owner_scope, e.claim_id] = frozenset(e.block_hashes[p] for p in self.needed_pos(e))
             elif isinstance(e, ev.ClaimAccepted):
                 self._reserves[e.owner_scope, e.claim_id] = e.mode in RESERVES
+            elif isinstance(e, ev.ClaimOffloaded):
+                self._freed_seq.setdefault((e.owner_scope, e.claim_id), e.seq)
 
     def claim_of(self, request_id: str) -> Key | None:
         """Return the claim that a request named when it came in."""
@@ -158,9 +161,9 @@ class Context:
             isinstance(e, ev.BlockStored) and e.tier == tier and block_id in e.block_ids for e in self.trace[at + 1 :]
         )
 
-    def reserves(self, key: Key) -> bool:
-        """Tell whether a claim counts in the protected blocks."""
-        return self._reserves.get(key, False)
+    def reserves(self, key: Key, seq: int) -> bool:
+        """Tell whether a claim counts in the protected blocks until this event: not once its copies are offloaded."""
+        return self._reserves.get(key, False) and self._freed_seq.get(key, seq) >= seq
 
 
 def copies_of(e: ev.BlockStored | ev.BlockRemoved) -> tuple[tuple[str, int], ...]:

@@ -227,7 +227,7 @@ def _either_order(m: Mutant, c: Context) -> bool:
         return not any(isinstance(e, ev.RequestRecomputed) for e in both)
     if not isinstance(m.before, ev.ClaimAccepted) or not isinstance(m.beside, ev.RequestAdmitted):
         return True
-    return not c.reserves((m.before.owner_scope, m.before.claim_id))  # Its blocks count in the admission.
+    return not c.reserves((m.before.owner_scope, m.before.claim_id), m.before.seq)  # Its blocks count in the admission.
 
 
 EQUIVALENCES: tuple[Equivalence, ...] = (

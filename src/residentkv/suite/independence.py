@@ -63,7 +63,7 @@ def are_independent(a: Event, b: Event, c: Context) -> bool:
     if is_block_event(a) or is_block_event(b):
         return _blocks_apart(a, b, c)
     request_a, request_b = getattr(a, "request_id", None), getattr(b, "request_id", None)
-    if request_a is not None and request_a == request_b and not _is_only_occasion(a, b):
+    if request_a is not None and request_a == request_b and not _is_only_occasion(a, b, c):
         return False
     job_a, job_b = getattr(a, "job_id", None), getattr(b, "job_id", None)
     if job_a is not None and job_a == job_b:
@@ -86,11 +86,11 @@ def _blocks_apart(a: Event, b: Event, c: Context) -> bool:
     return key is None or not any(c.needs(key, h) for h in hashes)
 
 
-def _is_only_occasion(a: Event, b: Event) -> bool:
-    """Tell whether two events of one request are about two claims: it acts for one and occasioned the other."""
-    if not isinstance(a, ev.ClaimEvent) or not isinstance(b, ev.ClaimEvent):
+def _is_only_occasion(a: Event, b: Event, c: Context) -> bool:
+    """Tell whether one of two events of a request is about a claim that the request does not act for."""
+    if not isinstance(a, ev.ClaimEvent) and not isinstance(b, ev.ClaimEvent):
         return False
-    return (a.owner_scope, a.claim_id) != (b.owner_scope, b.claim_id)
+    return _claim(a, c) != _claim(b, c)
 
 
 def _claim(e: Event, c: Context) -> Key | None:
@@ -107,6 +107,6 @@ def _reads(e: Event) -> bool:
 
 def _weighs(a: Event, b: Event, c: Context) -> bool:
     """Tell whether `a` states a sum of protected blocks that `b` changes."""
-    if not isinstance(b, _RESERVING) or not c.reserves((b.owner_scope, b.claim_id)):
+    if not isinstance(b, _RESERVING) or not c.reserves((b.owner_scope, b.claim_id), b.seq):
         return False
     return isinstance(a, (*_CAPACITY, ev.ClaimAccepted))

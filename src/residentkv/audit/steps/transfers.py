@@ -228,6 +228,8 @@ def _check_result(s: SourceState, e: TransferFinished, job: JobState) -> None:
             wrong = f"succeeded with positions {say(e.ok_pos)} of {say(job.pos)}"
         elif job.pos and not e.bytes:
             wrong = "succeeded and moved no bytes"
+    elif job.pos and not e.failed_pos:
+        wrong = "failed and names no position that did"
     elif job.pos and not within(job.pos, union(e.ok_pos, e.failed_pos)):
         wrong = f"failed and says of positions {say(subtract(job.pos, union(e.ok_pos, e.failed_pos)))} neither"
     elif e.failed_pos and intersect(e.ok_pos, e.failed_pos):
