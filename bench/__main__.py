@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.audit import make_long, measure_long, measure_small
+from bench.audit import make_long, measure_long, measure_scaling, measure_small
 from bench.corpus import record_runs, record_small
 from bench.measure import one_core
 from bench.report import table, taken_on, write_part
@@ -15,6 +15,9 @@ from bench.report import table, taken_on, write_part
 PUBLISHED_SMALL_US = 128.6
 """Median analysis of a 21-event trace that is already parsed, in the published artifact (arXiv 2606.01387)."""
 GOAL = 2.0
+SHARES = (1000, 100, 10, 1)
+"""The audit is measured at these fractions of the long trace too."""
+MIN_EVENTS = 1000
 
 
 def main(arguments: list[str]) -> int:
@@ -31,6 +34,8 @@ def main(arguments: list[str]) -> int:
         traces = options.trace or record_runs(folder)
         made_of = make_long(folder / "long.jsonl", traces, options.events)
         about, ratio, rows = measure_long(folder / "long.jsonl", options.repeat)
+        lengths = [length for n in SHARES if (length := options.events // n) >= MIN_EVENTS]
+        scaling = measure_scaling(folder, traces, lengths, options.repeat)
         (folder / "small").mkdir()
         small = measure_small(record_small(folder / "small"))
     text = "\n".join(
@@ -46,6 +51,10 @@ def main(arguments: list[str]) -> int:
             else f"Made by renaming and renumbering: {made_of}.",
             "",
             table(("work", "s", "us an event", "times decode in chunks"), rows),
+            "",
+            "The audit of shorter and longer ones, in turns:",
+            "",
+            table(("events", "audit s", "audit us an event", "MB above imports"), scaling),
             "",
             "Small traces, recorded by the reference runtime; the published analysis of 21 events, already parsed, "
             f"takes {PUBLISHED_SMALL_US} us on another machine.",

@@ -104,6 +104,28 @@ def measure_long(path: Path, repeat: int) -> tuple[str, float, list[Row]]:
     return about, medians[AUDIT] / medians[CHUNKED], rows
 
 
+def measure_scaling(folder: Path, traces: Sequence[Path], lengths: Sequence[int], repeat: int) -> list[Row]:
+    """Measure the audit on traces of several lengths; rows of: events, seconds, microseconds an event, megabytes.
+
+    Memory is the peak above that of the imports.
+    """
+    paths = [folder / f"long-{length}.jsonl" for length in lengths]
+    for path, length in zip(paths, lengths, strict=True):
+        make_long(path, traces, length)
+    events = {path.name: audited(path).events for path in paths}
+    medians = median_ns_of({path.name: lambda path=path: audit_file(path) for path in paths}, repeat)  # type: ignore[misc]
+    imports = peak_bytes(_IMPORTS)
+    return [
+        (
+            f"{events[path.name]:,}",
+            f"{medians[path.name] / 1e9:.2f}",
+            f"{medians[path.name] / events[path.name] / 1e3:.2f}",
+            f"{max(0, peak_bytes(_AUDIT, path) - imports) / 1e6:.0f}",
+        )
+        for path in paths
+    ]
+
+
 def measure_small(paths: Sequence[Path]) -> list[Row]:
     """Measure on small traces in memory; rows of: trace, events, microseconds from events, and from bytes."""
     rows: list[Row] = []

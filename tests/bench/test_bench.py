@@ -55,11 +55,12 @@ def test_what_is_printed_is_what_is_written(tmp_path: Path, capsys: pytest.Captu
     out = tmp_path / "BENCHMARKS.md"
     write_part(out, "other", "kept")
     recorded = record_small(tmp_path)[1]
-    arguments = ["--events", "600", "--repeat", "1", "--out", str(out), "--trace", str(recorded)]
+    arguments = ["--events", "1000", "--repeat", "1", "--out", str(out), "--trace", str(recorded)]
     for _ in range(2):
         assert main(arguments) == 0
         printed = capsys.readouterr().out
         assert "| refusal | 21 |" in printed
+        assert "| events | audit s | audit us an event | MB above imports |\n|---|---:|---:|---:|\n| 1,0" in printed
         text = out.read_text(encoding="utf-8")
         assert text.count("## Audit (`make bench`)") == 1
         assert f"<!-- part: audit -->\n{printed}<!-- end of part: audit -->\n" in text

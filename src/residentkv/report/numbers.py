@@ -71,6 +71,15 @@ DRAWINGS = (
         text="Reading and decoding, and the whole audit, of one long trace.",
     ),
     Drawing(
+        id="scaling",
+        head=("events", "audit s", "audit us an event"),
+        title="What an audit costs as the trace grows",
+        values={"audit us an event": "us an event"},
+        x="events of the trace",
+        y="us an event",
+        text="The whole audit of traces of several lengths, on one core.",
+    ),
+    Drawing(
         id="hit-rate",
         head=("prefixes", "requests", "hit rate"),
         title="Hit rate of prefixes that come again, claimed and not",
