@@ -6,7 +6,7 @@ import pytest
 
 from residentkv.audit import Verdict, audit_events
 from tests.audit.notation import trace
-from tests.audit.stories import RECOMPUTE, ROUTED, SUCCESS, TWO_WORKERS
+from tests.audit.stories import RECOMPUTE, ROUTED, SOFT, SUCCESS, TWO_WORKERS
 
 CYCLE = SUCCESS[SUCCESS.index("    lookup r2 c\n") : SUCCESS.index("    end r2\n")]
 FROM_RESULT = SUCCESS[SUCCESS.index("    done 1\n") : SUCCESS.index("    close\n")]
@@ -64,6 +64,42 @@ def test_a_binding_that_served_less_than_is_useful_is_inconclusive(reused: int, 
     """One reused block of the eight that the predicate needs does not show that the binding held."""
     story = edit(ROUTED, "    route c r2\n", f"    route c r2 reused_blocks={reused}\n")
     assert said(story) == (Verdict.INCONCLUSIVE if codes else Verdict.CONFORMING, codes)
+
+
+@pytest.mark.parametrize(
+    ("worker", "verdict"),
+    [
+        ("worker_id=w1", Verdict.CONFORMING),
+        ("worker_id=w2", Verdict.VIOLATING),
+        ("worker_id=w1 worker_epoch=9", Verdict.VIOLATING),
+    ],
+)
+def test_only_the_worker_of_the_binding_can_refuse_for_it(worker: str, verdict: Verdict) -> None:
+    """A refusal elsewhere would mean that the request had left its binding, which is `moved` and has another name."""
+    served = "    route c r3 worker_id=w1\n    end r3\n"
+    refused = f"    route c r3 {worker} outcome=refused reused_blocks=0\n    end r3 finish_status=error\n"
+    assert said(edit(ROUTED, served, refused)) == (verdict, {"RKV296"} if verdict is Verdict.VIOLATING else set())
+
+
+COUNTED = SOFT.replace(" 0,1,2,3,4,5,6,7\n", "\n").replace("removed gpu a7 7", "removed gpu a7")
+"""The blocks of a soft claim in events that name no places: copies can only be counted."""
+
+
+@pytest.mark.parametrize(("lost", "codes"), [("7-8", set()), ("6-8", {"RKV291"}), ("6-7", {"RKV291"})])
+def test_lost_positions_are_compared_with_counted_copies(lost: str, codes: set[str]) -> None:
+    """A block that was removed as often as it was stored is gone, and one that never was removed is not."""
+    assert COUNTED != SOFT
+    story = edit(COUNTED, "lost_pos=7-8", f"lost_pos={lost}")
+    assert said(story) == (Verdict.INCONCLUSIVE if codes else Verdict.CONFORMING, codes)
+
+
+def test_lost_positions_of_a_block_that_was_counted_twice_stay_open() -> None:
+    """Stored twice and removed once: one copy may be left, or the first was only told again; both words are true."""
+    twice = edit(COUNTED, "    removed gpu a7\n", "    stored gpu a7\n    removed gpu a7\n")
+    assert "RKV291" not in said(twice)[1]
+    gone = edit(twice, "    removed gpu a7\n", "    removed gpu a7\n    removed gpu a7\n")
+    assert said(gone) == (Verdict.CONFORMING, set())
+    assert said(edit(gone, "lost_pos=7-8", "lost_pos=6-8")) == (Verdict.INCONCLUSIVE, {"RKV291"})
 
 
 def test_a_binding_to_an_earlier_incarnation_is_violating() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from residentkv.audit import Verdict, audit_events
+from residentkv.audit import Verdict, audit_events, audit_file
 from residentkv.claims.modes import Mode
 from residentkv.cli.suite import play_reference, reference_rows
 from residentkv.report.suites import REASONS, render_tally
@@ -20,8 +20,8 @@ from residentkv.suite.mutate_row import ROW_EQUIVALENCES, tally_row
 from residentkv.suite.positives import distinct_traces, twin_rows, twin_traces
 from residentkv.suite.tally import NotPositive, Tally, support_of, tally_trace
 
-RECORDED = sorted((Path(__file__).parents[1] / "traces" / "vllm").glob("*.jsonl"))
-"""Runs of real scenarios on unmodified vLLM; tests/traces/MANIFEST.json has their origin."""
+RECORDED = sorted((Path(__file__).parents[1] / "traces").glob("*/*.jsonl"))
+"""Runs of real runtimes and of the reference runtime; tests/traces/MANIFEST.json has their origin."""
 
 LONG = 200
 STRIDE = 7
@@ -37,7 +37,9 @@ def played(tmp_path_factory):
 @pytest.fixture(scope="module")
 def traces(played):
     """Every conforming trace at hand, by name."""
-    return dict([*twin_traces(load_cases()), *distinct_traces([*played, *RECORDED])])
+    conforming = [path for path in RECORDED if audit_file(path).verdict is Verdict.CONFORMING]
+    assert {path.parent.name for path in conforming} == {"reference", "vllm", "sglang", "dynamo", "kvcr"}
+    return dict([*twin_traces(load_cases()), *distinct_traces([*played, *conforming])])
 
 
 def _told(capsys, tally, what):

@@ -21,11 +21,12 @@ class BlockCopies:
         where: for each content, the tier of its one copy, or the list of the tiers of its copies.
         anonymous: (tier, content) of copies without block ids, counted.
         anonymous_since: for each of them, the event that stored the last one.
+        doubtful: contents of which a copy without block id went while more were counted: some may be left, or none.
         watchers: open claims by the content that their predicate needs.
         past: the last claim that ended with an excuse, by the content that it had needed.
     """
 
-    __slots__ = ("anonymous", "anonymous_since", "past", "places", "since", "watchers", "where")
+    __slots__ = ("anonymous", "anonymous_since", "doubtful", "past", "places", "since", "watchers", "where")
 
     def __init__(self) -> None:
         self.places: dict[str, dict[int, str]] = {}
@@ -33,6 +34,7 @@ class BlockCopies:
         self.where: dict[str, str | list[str]] = {}
         self.anonymous: dict[tuple[str, str], int] = {}
         self.anonymous_since: dict[tuple[str, str], int] = {}
+        self.doubtful: set[str] = set()
         self.watchers: dict[str, list[ClaimState]] = {}
         self.past: dict[str, ClaimState] = {}
 

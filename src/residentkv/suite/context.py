@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from residentkv.claims.modes import RESERVES
+from residentkv.claims.modes import RESERVES, Mode
 from residentkv.claims.predicates import parse_predicate
 from residentkv.suite.mutate import Trace
 from residentkv.trace import events as ev
@@ -21,7 +21,7 @@ class Context:
         self._init_at: dict[str, int] = {}
         self._end_at: dict[Key, int] = {}
         self._blocks_of: dict[Key, frozenset[str]] = {}
-        self._reserves: dict[Key, bool] = {}
+        self._modes: dict[Key, Mode] = {}
         self._freed_seq: dict[Key, int] = {}
         for at, e in enumerate(trace):
             if isinstance(e, ev.RequestInitialized):
@@ -32,13 +32,17 @@ class Context:
             elif isinstance(e, ev.ClaimMaterialized) and e.block_hashes:
                 self._blocks_of[e.owner_scope, e.claim_id] = frozenset(e.block_hashes[p] for p in self.needed_pos(e))
             elif isinstance(e, ev.ClaimAccepted):
-                self._reserves[e.owner_scope, e.claim_id] = e.mode in RESERVES
+                self._modes[e.owner_scope, e.claim_id] = e.mode
             elif isinstance(e, ev.ClaimOffloaded):
                 self._freed_seq.setdefault((e.owner_scope, e.claim_id), e.seq)
 
     def claim_of(self, request_id: str) -> Key | None:
         """Return the claim that a request named when it came in."""
         return self._claim_of.get(request_id)
+
+    def mode_of(self, key: Key | None) -> Mode | None:
+        """Return the mode in which a claim was accepted."""
+        return self._modes.get(key) if key is not None else None
 
     def is_open(self, request_id: str, at: int) -> bool:
         """Tell whether a request had come in and not ended at this index."""
@@ -108,6 +112,10 @@ class Context:
         """Tell whether a renewal of the claim follows an event."""
         return any(isinstance(f, ev.ClaimRenewed) and same_claim(e, f) and f.seq > e.seq for f in self.trace)
 
+    def has_outcome_after(self, e: ev.ClaimRouteBound) -> bool:
+        """Tell whether a request of the claim was routed, and that told, after it was bound."""
+        return any(isinstance(f, ev.ClaimRouteOutcome) and same_claim(e, f) and f.seq > e.seq for f in self.trace)
+
     def failed_by_scheduler(self, e: ev.ClaimRestorationFailed) -> bool:
         """Tell whether the scheduler says of the same claim and job that the restoration failed."""
         return any(
@@ -131,13 +139,38 @@ class Context:
         """Tell whether a claim needs a block."""
         return block_hash in self._blocks_of.get(key, frozenset())
 
-    def is_needed_after(self, block_hash: str, at: int) -> bool:
-        """Tell whether a claim that has not ended yet at this index needs the block."""
-        return any(block_hash in blocks and self._end_at.get(key, at) > at for key, blocks in self._blocks_of.items())
+    def is_needed(self, block_hash: str) -> bool:
+        """Tell whether any claim needs the block."""
+        return any(block_hash in blocks for blocks in self._blocks_of.values())
+
+    def is_needed_after(self, block_hash: str, tier: str, at: int) -> bool:
+        """Tell whether a claim that has not ended yet at this index needs the block.
+
+        A claim that promises nothing about its blocks needs one in a tier where it is read later.
+        """
+        return any(
+            block_hash in blocks
+            and self._end_at.get(key, at) > at
+            and (self.mode_of(key) != Mode.BEST_EFFORT or self._is_read_in(key, tier, at))
+            for key, blocks in self._blocks_of.items()
+        )
+
+    def _is_read_in(self, key: Key, tier: str, at: int) -> bool:
+        return any(
+            isinstance(e, ev.ClaimReused) and e.tier == tier and (e.owner_scope, e.claim_id) == key
+            for e in self.trace[at + 1 :]
+        )
+
+    def is_named_after(self, tier: str, at: int) -> bool:
+        """Tell whether a claim is said to be in a tier, or read there, after this index."""
+        return any(
+            isinstance(e, ev.ClaimEvent) and tier in (getattr(e, "tier", None), getattr(e, "tier_to", None))
+            for e in self.trace[at + 1 :]
+        )
 
     def rests_on(self, block_hash: str, tier: str, block_id: int, at: int) -> bool:
         """Tell whether an open claim needs the block, and no other copy of it lives from before until the end."""
-        if not self.is_needed_after(block_hash, at):
+        if not self.is_needed_after(block_hash, tier, at):
             return False
         others = (
             (n, e.tier, place)
@@ -163,7 +196,7 @@ class Context:
 
     def reserves(self, key: Key, seq: int) -> bool:
         """Tell whether a claim counts in the protected blocks until this event: not once its copies are offloaded."""
-        return self._reserves.get(key, False) and self._freed_seq.get(key, seq) >= seq
+        return self.mode_of(key) in RESERVES and self._freed_seq.get(key, seq) >= seq
 
 
 def copies_of(e: ev.BlockStored | ev.BlockRemoved) -> tuple[tuple[str, int], ...]:

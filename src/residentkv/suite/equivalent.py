@@ -7,10 +7,12 @@ would mean that a trace carries less than it should.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import msgspec
 
+from residentkv.claims.modes import Mode
 from residentkv.suite.context import ENDINGS, Context, copies_of
 from residentkv.suite.independence import SWAPPABLE, are_independent, is_block_event
 from residentkv.suite.mutate import Mutant, event_name
@@ -85,6 +87,8 @@ def _untested_term(m: Mutant, c: Context) -> bool:
         return not c.renewed_after(e)
     if isinstance(e, ev.ClaimMaterialized) and m.field == "tier":
         return not c.reports_blocks(e) and not c.is_read_after(e)
+    if isinstance(e, ev.ClaimRouteBound) and (m.operator == "delete" or m.field in ("worker_id", "worker_epoch")):
+        return not c.has_outcome_after(e)
     return isinstance(e, ev.ClaimOffloaded) and m.field == "tier_to" and not c.is_read_after(e)
 
 
@@ -113,6 +117,8 @@ def _own_word(m: Mutant, c: Context) -> bool:
         return (fits or bool(new.actions)) and len(new.actions) <= len(e.actions)
     if isinstance(e, ev.ClaimReleased) and m.field == "released_by":
         return m.new.startswith("engine:") and not c.goes_on(m.at)
+    if isinstance(e, ev.RequestRecomputed) and m.field == "recomputed_pos":
+        return c.mode_of(c.claim_of(e.request_id)) == Mode.BEST_EFFORT
     return isinstance(e, ev.RequestTerminated) and m.field == "output_tokens" and not c.was_turned_away(e.request_id)
 
 
@@ -120,18 +126,24 @@ def _spare_copy(m: Mutant, c: Context) -> bool:
     e = m.before
     if isinstance(e, ev.BlockStored) and m.operator == "duplicate":
         return not e.block_ids  # Copies without places: one more of them, which is never removed.
-    if isinstance(e, ev.BlockStored) and (m.operator == "delete" or m.field in ("block_hashes", "tier")):
-        touched = _changed_blocks(m, e)
-        return not any(c.rests_on(h, e.tier, i, m.at) or c.is_removed_after(h, e.tier, i, m.at) for h, i in touched)
-    if isinstance(e, ev.BlockRemoved) and m.operator == "delete":
-        return not any(c.rests_on(h, e.tier, i, m.at) or c.is_stored_after(e.tier, i, m.at) for h, i in copies_of(e))
-    return False
+    fields = ("block_hashes", "tier") if isinstance(e, ev.BlockStored) else ("block_hashes",)
+    if not isinstance(e, ev.BlockStored | ev.BlockRemoved) or (m.operator != "delete" and m.field not in fields):
+        return False
+    touched = _untold_copies(m, e)
+    if touched is None or any(c.rests_on(h, e.tier, i, m.at) for h, i in touched):
+        return False
+    if isinstance(e, ev.BlockStored):
+        return not any(c.is_removed_after(h, e.tier, i, m.at) for h, i in touched)
+    return not any(c.is_stored_after(e.tier, i, m.at) for _, i in touched)
 
 
 def _place(m: Mutant, c: Context) -> bool:
     e = m.before
     if isinstance(e, ev.SchedulerRestorationFailed):
         return m.field == "invalid_block_ids" and bool(m.new)
+    if isinstance(e, ev.BlockStored) and m.field == "tier":
+        removed = any(c.is_removed_after(h, e.tier, i, m.at) for h, i in copies_of(e))
+        return not removed and not c.is_named_after(e.tier, m.at)
     if not isinstance(e, ev.BlockStored) or m.field != "block_ids" or len(m.new) not in (0, len(m.old)):
         return False
     moved = [copy for copy in copies_of(e) if copy[1] not in m.new]
@@ -161,16 +173,15 @@ def _elsewhere(m: Mutant, c: Context) -> bool:
     return m.field in ("worker_id", "worker_epoch") or (m.field == "outcome" and m.new in ("lost", "moved"))
 
 
-def _changed_blocks(m: Mutant, e: ev.BlockStored) -> list[tuple[str, int]]:
+def _untold_copies(m: Mutant, e: ev.BlockStored | ev.BlockRemoved) -> list[tuple[str, int]] | None:
+    """Return the copies of the event that the mutant does not tell, or None when it tells what cannot be read."""
     new = m.events[m.at]
-    if (
-        m.operator == "delete"
-        or m.field == "tier"
-        or not isinstance(new, ev.BlockStored)
-        or len(new.block_hashes) != len(e.block_hashes)
-    ):
+    if m.operator == "delete" or m.field == "tier":
         return list(copies_of(e))
-    return [copy for copy in copies_of(e) if copy not in copies_of(new)]
+    assert isinstance(new, ev.BlockStored | ev.BlockRemoved)
+    if new.block_ids and len(new.block_ids) != len(new.block_hashes):
+        return None
+    return list((Counter(copies_of(e)) - Counter(copies_of(new))).elements())
 
 
 def _reaffirmed(m: Mutant, c: Context) -> bool:
@@ -274,7 +285,7 @@ EQUIVALENCES: tuple[Equivalence, ...] = (
     Equivalence(
         name="untested-term",
         reason="a term that the run never put to the test: no restoration failed, no renewal followed, nobody came for "
-        "the claim where it was said to be",
+        "the claim where it was said to be or bound to",
         holds=_untested_term,
     ),
     Equivalence(
@@ -285,18 +296,20 @@ EQUIVALENCES: tuple[Equivalence, ...] = (
     Equivalence(
         name="own-word",
         reason="the engine's own counts and words, which no other event tells and nothing rests on: what a request "
-        "that fits needs and what others use, tokens before a failure, the end at which it releases, and what made "
-        "room, which has its own event",
+        "that fits needs and what others use, tokens before a failure, the end at which it releases, what made room, "
+        "which has its own event, and what was computed again of a claim that promises only to be joinable",
         holds=_own_word,
     ),
     Equivalence(
         name="spare-copy",
-        reason="a copy on which no open claim rests from there on: nobody needs the block, or another copy stays",
+        reason="a copy on which no open claim rests from there on: nobody needs the block, another copy stays, or the "
+        "claim promises only to be joinable and is not read there",
         holds=_spare_copy,
     ),
     Equivalence(
         name="place",
-        reason="the number of a physical block that no other event of the trace names",
+        reason="the number of a physical block that no other event of the trace names, or the tier of a copy in which "
+        "no claim is said to be and from which nothing is removed",
         holds=_place,
     ),
     Equivalence(

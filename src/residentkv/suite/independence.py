@@ -79,7 +79,7 @@ def _blocks_apart(a: Event, b: Event, c: Context) -> bool:
     if isinstance(a, ev.BlockStored | ev.BlockRemoved) and isinstance(b, ev.BlockStored | ev.BlockRemoved):
         places = {(a.tier, i) for i in a.block_ids} & {(b.tier, i) for i in b.block_ids}
         contents = set(a.block_hashes) & set(b.block_hashes)
-        return not places and (not contents or type(a) is type(b))
+        return not places and (type(a) is type(b) or not any(c.is_needed(h) for h in contents))
     block, other = (a, b) if is_block_event(a) else (b, a)
     key = _claim(other, c)
     hashes: tuple[str, ...] = getattr(block, "block_hashes", ())

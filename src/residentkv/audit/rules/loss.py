@@ -49,8 +49,8 @@ HARM_UNNAMED = Rule(
     code="RKV291",
     slug="harm-unnamed",
     title="A harm does not name what was lost",
-    checks="that lost_pos names positions that the predicate needs, and, where block events tell the copies apart, "
-    "exactly those of them of which no copy is left",
+    checks="that lost_pos names positions that the predicate needs, and, where block events tell the copies apart or "
+    "each was removed as often as it was stored, exactly those of them of which no copy is left",
     why="an owner who is told the wrong positions keeps the wrong ones",
     inconclusive_when="always when it is found",
     source="spec section 2",

@@ -121,12 +121,16 @@ def _removed_somewhere(s: SourceState, e: BlockRemoved) -> None:
             _unknown_copy(s, e, block_hash)
         elif count > 1:
             blocks.anonymous[key] = count - 1
+            blocks.doubtful.add(block_hash)
             for c in blocks.watchers.get(block_hash, ()):
                 c.lost_blurred = True
         else:
             del blocks.anonymous[key]
             since = blocks.anonymous_since.pop(key)
-            _gone(s, block_hash, e.tier, e.seq, since, blocks.drop(block_hash, e.tier), blurred=True)
+            left = blocks.drop(block_hash, e.tier)
+            if not left:
+                blocks.doubtful.discard(block_hash)
+            _gone(s, block_hash, e.tier, e.seq, since, left, blurred=True)
     if s.fresh_losses:
         note_trials(s)
 

@@ -136,7 +136,7 @@ def _check_lost_positions(s: SourceState, c: ClaimState, e: ClaimHarmed) -> None
         return
     lost = intersect(e.lost_pos, c.needed_pos)
     gone: Ranges | None = None
-    if c.needed_hashes and not c.unseen and not c.lost_blurred:
+    if c.needed_hashes and not c.unseen and s.blocks.doubtful.isdisjoint(c.needed_hashes):
         start = c.needed_pos[0][0]
         where = s.blocks.where
         gone = ranges_of(start + i for i, block in enumerate(c.needed_hashes) if block not in where)

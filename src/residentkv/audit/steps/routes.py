@@ -88,6 +88,8 @@ def on_route_outcome(s: SourceState, e: ClaimRouteOutcome) -> None:
         wrong = f"is {e.outcome} and reused {reused} blocks"
     elif e.outcome == "moved" and here:
         wrong = f"is moved and names the worker of the binding, {bound}"
+    elif e.outcome == "refused" and not here:
+        wrong = f"is refused by {e.worker_id} epoch {e.worker_epoch}, and the claim is bound to {bound}"
     needed = sum(hi - lo for lo, hi in c.needed_pos)
     too_few = e.outcome == "served_by_binding" and 0 < reused < needed
     if too_few:

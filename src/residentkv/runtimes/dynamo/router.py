@@ -288,12 +288,13 @@ class ClaimRouter:
             outcome = "lost"
         if outcome is not None and at is not None:
             holding = self.index.holdings.get((at, 0))
+            epoch = holding.epoch if holding is not None else 0
             self.log.emit_claim(
                 ClaimRouteOutcome,
                 kept.record,
                 request_id,
                 worker_id=str(at),
-                worker_epoch=holding.epoch if holding is not None else 0,
+                worker_epoch=kept.epoch if outcome == "refused" else epoch,
                 outcome=outcome,
                 reused_blocks=None if outcome == "lost" and cached else reused,
                 outcome_claim_id=kept.record.claim.claim_id,
