@@ -32,7 +32,7 @@ class Context:
             elif isinstance(e, ev.ClaimMaterialized) and e.block_hashes:
                 self._blocks_of[e.owner_scope, e.claim_id] = frozenset(e.block_hashes[p] for p in self.needed_pos(e))
             elif isinstance(e, ev.ClaimAccepted):
-                self._modes[e.owner_scope, e.claim_id] = e.mode
+                self._modes[e.owner_scope, e.claim_id] = Mode(e.mode)
             elif isinstance(e, ev.ClaimOffloaded):
                 self._freed_seq.setdefault((e.owner_scope, e.claim_id), e.seq)
 
