@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -28,13 +31,25 @@ FILES = {
 }
 
 
-def test_demo_shows_every_part_and_says_where_the_report_lies(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """One demo that passed: its report, and what it printed."""
+    out = tmp_path_factory.mktemp("demo") / "deep" / "demo"
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert main(["demo", "--out", str(out)]) == EXIT_PASS
+    return out, printed.getvalue()
+
+
+@pytest.fixture
+def report(demo: tuple[Path, str], tmp_path: Path) -> Path:
+    """A copy of the report that a test may spoil."""
+    shutil.copytree(demo[0], tmp_path / "demo")
+    return tmp_path / "demo"
+
+
+def test_demo_shows_every_part_and_says_where_the_report_lies(demo: tuple[Path, str]) -> None:
     """Descriptors, litmus, audits with the story of a violation, and the verdicts, within 79 columns."""
-    out = tmp_path / "deep" / "demo"
-    assert main(["demo", "--out", str(out)]) == EXIT_PASS
-    printed = capsys.readouterr().out
+    out, printed = demo
     body, _, last = printed.rstrip("\n").rpartition("\n")
     assert last == f"Everything is as it should be. Report: {out}"
     assert max(map(len, body.splitlines())) < 80
@@ -45,24 +60,19 @@ def test_demo_shows_every_part_and_says_where_the_report_lies(
     assert (out / "report.txt").read_text() in printed
 
 
-def test_report_names_no_path_of_this_machine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_report_names_no_path_of_this_machine(demo: tuple[Path, str], report: Path) -> None:
     """Traces are named as they lie in the report, so that the folder can be moved and the evidence read again."""
-    out = tmp_path / "demo"
-    main(["demo", "--out", str(out)])
     for name in sorted(FILES - {"traces", "violating"}):
-        assert str(tmp_path) not in (out / name).read_text(), name
-    moved = tmp_path / "moved"
-    out.rename(moved)
-    capsys.readouterr()
+        assert str(demo[0].parents[1]) not in (report / name).read_text(), name
+    moved = report.rename(report.with_name("moved"))
     arguments = ["check", "--runtime", "reference", "--primitive", "resident_claims"]
     assert main([*arguments, "--evidence", str(moved / "evidence.json")]) == EXIT_PASS
     assert main([*arguments, "--evidence", str(moved / "evidence-violating.json")]) == EXIT_VIOLATED
 
 
-def test_json_files_carry_the_verdicts(tmp_path: Path) -> None:
-    """The same facts for programs: eight rows of the reference, 13 audits, one of them violating."""
-    out = tmp_path / "demo"
-    main(["demo", "--out", str(out)])
+def test_json_files_carry_the_verdicts(demo: tuple[Path, str]) -> None:
+    """The same facts for programs: seven rows of the reference, 13 audits, one of them violating."""
+    out, _ = demo
     rows = json.loads((out / "reference.json").read_text())["rows"]
     assert {r["verdict"] for r in rows} == {"native_sound"} and len(rows) == 7
     traces = json.loads((out / "audit.json").read_text())["traces"]
@@ -70,13 +80,11 @@ def test_json_files_carry_the_verdicts(tmp_path: Path) -> None:
     assert json.loads((out / "litmus.json").read_text())["differences"] == []
 
 
-def test_second_demo_replaces_the_first(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_second_demo_replaces_the_first(report: Path) -> None:
     """An earlier report gives way whole; what it held is gone."""
-    out = tmp_path / "demo"
-    assert main(["demo", "--out", str(out)]) == EXIT_PASS
-    (out / "stray").write_text("old")
-    assert main(["demo", "--out", str(out)]) == EXIT_PASS
-    assert {p.name for p in out.iterdir()} == FILES
+    (report / "stray").write_text("old")
+    assert main(["demo", "--out", str(report)]) == EXIT_PASS
+    assert {p.name for p in report.iterdir()} == FILES
 
 
 @pytest.mark.parametrize("kind", ["folder", "file"])
@@ -94,19 +102,17 @@ def test_what_is_no_report_is_not_replaced(capsys: pytest.CaptureFixture[str], t
 
 
 def test_demo_that_breaks_off_leaves_the_old_report(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing half-written takes the place of a whole report, and nothing is left beside it."""
-    out = tmp_path / "demo"
-    main(["demo", "--out", str(out)])
-    before = (out / "report.txt").read_bytes()
+    before = (report / "report.txt").read_bytes()
 
     def breaks(*_: object, **__: object) -> None:
         raise RuntimeError("power cut")
 
     monkeypatch.setattr("residentkv.cli.demo.play_workload", breaks)
-    assert main(["demo", "--out", str(out)]) == EXIT_INTERNAL
-    assert (out / "report.txt").read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["demo"]
+    assert main(["demo", "--out", str(report)]) == EXIT_INTERNAL
+    assert (report / "report.txt").read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["demo"]
     assert main(["demo", "--out", str(tmp_path / "new")]) == EXIT_INTERNAL
     assert [p.name for p in tmp_path.iterdir()] == ["demo"]
 
