@@ -9,7 +9,7 @@ import pytest
 
 from residentkv.audit import Verdict, audit_events, audit_file
 from residentkv.claims.modes import Mode
-from residentkv.cli.suite import play_reference, reference_rows
+from residentkv.cli.suite import play_reference, positive_rows
 from residentkv.report.suites import REASONS, render_tally
 from residentkv.suite import tally as tally_module
 from residentkv.suite.case import CASES, load_cases
@@ -70,7 +70,9 @@ def test_no_mutant_of_a_conforming_trace_stays_positive(traces, monkeypatch, cap
 def test_no_mutant_of_a_positive_row_stays_positive_on_its_evidence(played, capsys):
     """The twins of the cases, and the rows of the reference runtime with its audited traces."""
     tally = Tally()
-    rows = [*twin_rows(load_cases()), *reference_rows(played, (Mode.OFFLOADABLE, Mode.ROUTED_REUSE))]
+    reference = {row.selection.mode: row for row in positive_rows(played)}
+    assert set(reference) == set(Mode)
+    rows = [*twin_rows(load_cases()), reference[Mode.OFFLOADABLE], reference[Mode.ROUTED_REUSE]]
     for row in rows:
         tally_row(row, tally)
     _told(capsys, tally, f"{len(rows)} rows")

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
 
 from residentkv.audit import Verdict, audit_file
 from residentkv.audit.confirm import items_of
-from residentkv.claims.modes import Mode
 from residentkv.cli.options import UNSIGNED_FORMATS, Format, check_output, format_options, write_report
 from residentkv.cli.render import render_suite_as
 from residentkv.errors import EXIT_PASS, EXIT_VIOLATED, InputError, UsageError
 from residentkv.files import read_input
-from residentkv.lowering.checking import Selection
-from residentkv.lowering.depth import Depth
+from residentkv.lowering.anchors import AnchorVerifier, Scope
+from residentkv.lowering.checking import Selection, check_row
+from residentkv.lowering.exhibits import Findings
 from residentkv.report.suites import render_case, render_cases, render_tally, suite_document
-from residentkv.runtimes.reference.config import PRIMITIVE, RUNTIME
 from residentkv.runtimes.reference.workloads import WORKLOADS, play_workload
 from residentkv.sources.library import LIBRARY, load_library
 from residentkv.sources.machine import machine_sources
@@ -33,7 +32,13 @@ from residentkv.suite.tally import Tally, tally_trace
 @click.command()
 @click.option("--case", "slugs", multiple=True, metavar="SLUG", help="Only this case, told in full.")
 @click.option("--mutants", is_flag=True, help="Also change every positive input in every small way (half a minute).")
-@click.option("--trace", "traces", multiple=True, metavar="FILE", help="With --mutants: one more conforming trace.")
+@click.option(
+    "--trace",
+    "traces",
+    multiple=True,
+    metavar="FILE",
+    help="With --mutants: one more conforming trace, and the rows that it makes positive here.",
+)
 @format_options(UNSIGNED_FORMATS)
 def suite(slugs: tuple[str, ...], mutants: bool, traces: tuple[str, ...], form: Format, output: str | None) -> int:
     """Run the bad lowerings: each must be refused for its own reason, and its repaired twin must pass.
@@ -84,6 +89,8 @@ def difference_of(slug: str, case: Case) -> list[str]:
 def tally_all(cases: dict[str, Case], traces: list[Path]) -> tuple[Tally, str]:
     """Judge the mutants of everything positive: twins of cases, the reference runtime, and the given traces.
 
+    Rows are those of the twins, and those of the library that the traces make positive on this machine.
+
     Raises:
         UsageError: a given trace does not conform.
     """
@@ -97,7 +104,7 @@ def tally_all(cases: dict[str, Case], traces: list[Path]) -> tuple[Tally, str]:
         for name, trace in (*twin_traces(cases), *distinct_traces([*played, *traces])):
             tally_trace(name, trace, tally)
             trace_count += 1
-        for row in (*twin_rows(cases), *reference_rows(played)):
+        for row in (*twin_rows(cases), *positive_rows([*played, *traces])):
             tally_row(row, tally)
             row_count += 1
     return tally, f"{trace_count} traces and {row_count} rows"
@@ -114,17 +121,23 @@ def play_reference(folder: Path) -> list[Path]:
     return paths
 
 
-def reference_rows(traces: list[Path], modes: tuple[Mode, ...] = tuple(Mode)) -> Iterator[PositiveRow]:
-    """Yield the native rows of the reference descriptor with what its audited traces show."""
+def positive_rows(traces: Iterable[Path]) -> Iterator[PositiveRow]:
+    """Yield every row of the shipped library that these traces make positive on this machine, with what they show."""
     items = [item for path in traces for item in items_of(audit_file(path), path.name)]
-    descriptor = next(d for d in load_library(RUNTIME) if any(p.id == PRIMITIVE for p in d.primitives))
-    path = LIBRARY / RUNTIME / Path(descriptor.path).name
-    for mode in modes:
-        yield PositiveRow(
-            name=f"{RUNTIME} {mode}",
-            raw=read_input(path),
-            path=descriptor.path,
-            selection=Selection(PRIMITIVE, mode, Depth.NATIVE),
-            sources=machine_sources(),
-            items=tuple(item for item in items if item.mode is mode),
-        )
+    sources = machine_sources()
+    verifier = AnchorVerifier(sources)
+    for runtime in sorted({item.runtime for item in items}):
+        for descriptor in load_library(runtime):
+            scope = Scope(descriptor.path, descriptor.package, descriptor.distributions, descriptor.versions)
+            anchors = verifier.verify_all(descriptor.anchors, scope)
+            findings = Findings(anchors=anchors, audited={}, traces=tuple(items))
+            for row in descriptor.rows():
+                if check_row(row, descriptor, findings).verdict.verdict.is_positive:
+                    yield PositiveRow(
+                        name=f"{runtime} {row.primitive.id} {row.mode} {row.depth}",
+                        raw=read_input(LIBRARY / runtime / Path(descriptor.path).name),
+                        path=descriptor.path,
+                        selection=Selection(row.primitive.id, row.mode, row.depth),
+                        sources=sources,
+                        items=tuple(item for item in items if item.mode is row.mode),
+                    )

@@ -34,7 +34,8 @@ SURPLUS = "surplus-statement"
 MOVED = "moved-text"
 ROW_EQUIVALENCES: Mapping[str, str] = {
     REDUNDANT: "the order of evidence and its repetition carry nothing (spec section 5)",
-    UNCOUNTED: "a statement that did not count before, such as text about what has to happen, and does not count now",
+    UNCOUNTED: "a statement or an anchor that did not count before, such as text about what has to happen or about "
+    "what the mode does not ask for, and does not count now",
     MOVED: "the anchored text is found by its digest elsewhere in its file: verified with a warning (spec section 5)",
     SURPLUS: "a further statement about what is satisfied without it; what a text means is for people to judge",
 }
@@ -155,7 +156,7 @@ def mutate_row(row: PositiveRow, plain: Plain) -> Iterator[RowMutant]:
     for path in _evidence_paths(row, plain):
         yield from _mutate_evidence(row, plain, path)
     yield from _mutate_where(row, plain)
-    yield from _mutate_anchors(plain)
+    yield from _mutate_anchors(row, plain)
     yield from _mutate_head(row, plain)
     for at, item in enumerate(row.items):
         if item.mode is row.selection.mode and item.primitive == row.selection.primitive:
@@ -193,7 +194,8 @@ def _mutate_evidence(row: PositiveRow, plain: Plain, path: _Path) -> Iterator[Ro
     del _evidence(gone, path)[0][m]
     yield RowMutant(operator="statement delete", what=what, plain=gone, spared=(UNCOUNTED,))
     other = next(p for p in Polarity if p.value != entry["polarity"])
-    yield RowMutant(operator="statement polarity", what=what, plain=_changed(plain, path, polarity=other.value))
+    turned = _changed(plain, path, polarity=other.value)
+    yield RowMutant(operator="statement polarity", what=what, plain=turned, spared=(UNCOUNTED,))
     for kind in EvidenceKind:
         if kind.value != entry["kind"]:
             changed = _changed(plain, path, kind=kind.value)
@@ -234,7 +236,7 @@ def _mutate_where(row: PositiveRow, plain: Plain) -> Iterator[RowMutant]:
                 yield RowMutant(operator="where delete", what=name, plain=gone)
 
 
-def _mutate_anchors(plain: Plain) -> Iterator[RowMutant]:
+def _mutate_anchors(row: PositiveRow, plain: Plain) -> Iterator[RowMutant]:
     for name, anchor in plain["anchors"].items():
         digest = anchor["sha256"]
         edits: dict[str, Plain] = {"anchor digest": {"sha256": digest[:-1] + ("0" if digest[-1] != "0" else "1")}}
@@ -246,25 +248,32 @@ def _mutate_anchors(plain: Plain) -> Iterator[RowMutant]:
             changed = copy.deepcopy(plain)
             changed["anchors"][name].update(fields)
             changed["anchors"][name] = {k: v for k, v in changed["anchors"][name].items() if v is not None}
-            spared = () if _is_used(plain, name) else (UNCOUNTED,)
+            spared = () if name in _where(row, plain) else (UNCOUNTED,)
             if operator == "anchor symbol":
                 spared = (MOVED,)
             yield RowMutant(operator=operator, what=name, plain=changed, spared=spared)
 
 
-def _is_used(plain: Plain, name: str) -> bool:
-    """Tell whether an anchor shows where something lives, or carries a statement that could count."""
-    entries = [*plain["primitives"], *(plain.get("adapters") or ())]
-    return any(name in entry.get("where", ()) for entry in entries)
+def _where(row: PositiveRow, plain: Plain) -> set[str]:
+    """Return the anchors that show where the primitive of the row and its help live."""
+    mine = [entry for entry in plain["primitives"] if entry["id"] == row.selection.primitive]
+    mine += [entry for entry in plain.get("adapters") or () if entry["primitive"] == row.selection.primitive]
+    return {name for entry in mine for name in entry.get("where", ())}
 
 
 def _mutate_head(row: PositiveRow, plain: Plain) -> Iterator[RowMutant]:
-    for operator, fields in (
-        ("runtime name", {"runtime": "another"}),
-        ("package versions", {"package": {**plain["package"], "versions": "==99"}}),
-        ("package name", {"package": {**plain["package"], "distributions": ["nobody-publishes-this"]}}),
+    package = plain["package"]
+    inside = any(plain["anchors"][name].get("package") == package["name"] for name in _where(row, plain))
+    for operator, fields, spared in (
+        ("runtime name", {"runtime": "another"}, ()),
+        ("package versions", {"package": {**package, "versions": "==99"}}, ()),
+        (
+            "package name",
+            {"package": {**package, "distributions": ["nobody-publishes-this"]}},
+            () if inside else (UNCOUNTED,),  # The primitive lives in another package, which is looked up by its name.
+        ),
     ):
-        yield RowMutant(operator=operator, what=row.name, plain={**copy.deepcopy(plain), **fields})
+        yield RowMutant(operator=operator, what=row.name, plain={**copy.deepcopy(plain), **fields}, spared=spared)
     wanted = row.selection
     for part, key in (("primitives", "id"), ("adapters", "primitive")):
         for n, entry in enumerate(plain.get(part) or ()):
