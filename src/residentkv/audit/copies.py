@@ -17,11 +17,12 @@ class BlockCopies:
 
     Attributes:
         places: for each tier, which content lies under which block id.
-        since: for each tier and block id, the event that stored what lies there, or lay there last.
+        since: for each tier and block id, the event that stored what lies there.
         where: for each content, the tier of its one copy, or the list of the tiers of its copies.
         anonymous: (tier, content) of copies without block ids, counted.
         anonymous_since: for each of them, the event that stored the last one.
-        doubtful: contents of which a copy without block id went while more were counted: some may be left, or none.
+        doubtful: for each content the tiers where a copy without block id went while more were left, by number or by
+            count: some may be left, or none; until every copy there is gone.
         watchers: open claims by the content that their predicate needs.
         past: the last claim that ended with an excuse, by the content that it had needed.
     """
@@ -34,7 +35,7 @@ class BlockCopies:
         self.where: dict[str, str | list[str]] = {}
         self.anonymous: dict[tuple[str, str], int] = {}
         self.anonymous_since: dict[tuple[str, str], int] = {}
-        self.doubtful: set[str] = set()
+        self.doubtful: dict[str, set[str]] = {}
         self.watchers: dict[str, list[ClaimState]] = {}
         self.past: dict[str, ClaimState] = {}
 
@@ -73,6 +74,18 @@ class BlockCopies:
             return True
         return False
 
+    def doubt(self, block_hash: str, tier: str) -> None:
+        """Say that it is unknown whether a copy is left in the tier."""
+        self.doubtful.setdefault(block_hash, set()).add(tier)
+
+    def settle(self, block_hash: str, tier: str) -> None:
+        """Doubt ends where no copy is left by any count."""
+        tiers = self.doubtful.get(block_hash)
+        if tiers is not None and not self.in_tier(block_hash, tier):
+            tiers.discard(tier)
+            if not tiers:
+                del self.doubtful[block_hash]
+
     def watch(self, c: ClaimState) -> None:
         """Follow the blocks that the claim's predicate needs; those that do not lie in its tier are yet to be seen."""
         watchers, tier = self.watchers, c.primary_tier
@@ -85,6 +98,8 @@ class BlockCopies:
                 if c.unseen is None:
                     c.unseen = set()
                 c.unseen.add(block_hash)
+            if block_hash in self.doubtful:
+                c.lost_blurred = True
 
     def unwatch(self, c: ClaimState, excused: bool) -> None:
         """Stop following; an excused claim is kept in mind until one of its blocks is really lost."""

@@ -166,6 +166,7 @@ class ClaimState(msgspec.Struct, gc=False, eq=False):
     hashes: tuple[str, ...] = ()
     needed_hashes: tuple[str, ...] = ()
     unseen: set[str] | None = None
+    gone: set[str] | None = None
     result_index: int = -1
     lost_seq: int = -1
     lost_blurred: bool = False

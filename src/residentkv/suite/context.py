@@ -21,7 +21,8 @@ class Context:
         self._init_at: dict[str, int] = {}
         self._end_at: dict[Key, int] = {}
         self._blocks_of: dict[Key, frozenset[str]] = {}
-        self._modes: dict[Key, Mode] = {}
+        self._modes: dict[Key, list[tuple[int, Mode]]] = {}
+        self._hashes_of: dict[Key, tuple[str, ...]] = {}
         self._freed_seq: dict[Key, int] = {}
         for at, e in enumerate(trace):
             if isinstance(e, ev.RequestInitialized):
@@ -30,9 +31,10 @@ class Context:
             elif isinstance(e, ENDINGS):
                 self._end_at[e.owner_scope, e.claim_id] = at
             elif isinstance(e, ev.ClaimMaterialized) and e.block_hashes:
+                self._hashes_of[e.owner_scope, e.claim_id] = e.block_hashes
                 self._blocks_of[e.owner_scope, e.claim_id] = frozenset(e.block_hashes[p] for p in self.needed_pos(e))
             elif isinstance(e, ev.ClaimAccepted):
-                self._modes[e.owner_scope, e.claim_id] = Mode(e.mode)
+                self._modes.setdefault((e.owner_scope, e.claim_id), []).append((at, Mode(e.mode)))
             elif isinstance(e, ev.ClaimOffloaded):
                 self._freed_seq.setdefault((e.owner_scope, e.claim_id), e.seq)
 
@@ -40,9 +42,13 @@ class Context:
         """Return the claim that a request named when it came in."""
         return self._claim_of.get(request_id)
 
-    def mode_of(self, key: Key | None) -> Mode | None:
-        """Return the mode in which a claim was accepted."""
-        return self._modes.get(key) if key is not None else None
+    def mode_of(self, key: Key | None, at: int) -> Mode | None:
+        """Return the mode in which a claim of this name was accepted last at this index, or else first after it."""
+        found: Mode | None = None
+        for index, mode in self._modes.get(key, ()) if key is not None else ():
+            if found is None or index <= at:
+                found = mode
+        return found
 
     def is_open(self, request_id: str, at: int) -> bool:
         """Tell whether a request had come in and not ended at this index."""
@@ -112,9 +118,10 @@ class Context:
         """Tell whether a renewal of the claim follows an event."""
         return any(isinstance(f, ev.ClaimRenewed) and same_claim(e, f) and f.seq > e.seq for f in self.trace)
 
-    def has_outcome_after(self, e: ev.ClaimRouteBound) -> bool:
-        """Tell whether a request of the claim was routed, and that told, after it was bound."""
-        return any(isinstance(f, ev.ClaimRouteOutcome) and same_claim(e, f) and f.seq > e.seq for f in self.trace)
+    def is_used_after(self, e: ev.ClaimRouteBound) -> bool:
+        """Tell whether the claim was read, or a request of it routed, after it was bound."""
+        kinds = ev.ClaimRouteOutcome | ev.ClaimReused
+        return any(isinstance(f, kinds) and same_claim(e, f) and f.seq > e.seq for f in self.trace)
 
     def failed_by_scheduler(self, e: ev.ClaimRestorationFailed) -> bool:
         """Tell whether the scheduler says of the same claim and job that the restoration failed."""
@@ -151,21 +158,27 @@ class Context:
         return any(
             block_hash in blocks
             and self._end_at.get(key, at) > at
-            and (self.mode_of(key) != Mode.BEST_EFFORT or self._is_read_in(key, tier, at))
+            and (self.mode_of(key, at) != Mode.BEST_EFFORT or self._is_read_in(key, block_hash, tier, at))
             for key, blocks in self._blocks_of.items()
         )
 
-    def _is_read_in(self, key: Key, tier: str, at: int) -> bool:
+    def _is_read_in(self, key: Key, block_hash: str, tier: str, at: int) -> bool:
+        places = [p for p, content in enumerate(self._hashes_of[key]) if content == block_hash]
         return any(
-            isinstance(e, ev.ClaimReused) and e.tier == tier and (e.owner_scope, e.claim_id) == key
+            isinstance(e, ev.ClaimReused)
+            and e.tier == tier
+            and (e.owner_scope, e.claim_id) == key
+            and any(lo <= p < hi for lo, hi in e.reused_pos for p in places)
             for e in self.trace[at + 1 :]
         )
 
     def is_named_after(self, tier: str, at: int) -> bool:
-        """Tell whether a claim is said to be in a tier, or read there, after this index."""
+        """Tell whether a claim that has not ended yet at this index is said to be in a tier, or read there."""
         return any(
-            isinstance(e, ev.ClaimEvent) and tier in (getattr(e, "tier", None), getattr(e, "tier_to", None))
-            for e in self.trace[at + 1 :]
+            isinstance(e, ev.ClaimEvent)
+            and tier in (getattr(e, "tier", None), getattr(e, "tier_to", None))
+            and self._end_at.get((e.owner_scope, e.claim_id), at) > at
+            for e in self.trace
         )
 
     def rests_on(self, block_hash: str, tier: str, block_id: int, at: int) -> bool:
@@ -196,7 +209,7 @@ class Context:
 
     def reserves(self, key: Key, seq: int) -> bool:
         """Tell whether a claim counts in the protected blocks until this event: not once its copies are offloaded."""
-        return self.mode_of(key) in RESERVES and self._freed_seq.get(key, seq) >= seq
+        return self.mode_of(key, len(self.trace)) in RESERVES and self._freed_seq.get(key, seq) >= seq
 
 
 def copies_of(e: ev.BlockStored | ev.BlockRemoved) -> tuple[tuple[str, int], ...]:

@@ -88,7 +88,7 @@ def _untested_term(m: Mutant, c: Context) -> bool:
     if isinstance(e, ev.ClaimMaterialized) and m.field == "tier":
         return not c.reports_blocks(e) and not c.is_read_after(e)
     if isinstance(e, ev.ClaimRouteBound) and (m.operator == "delete" or m.field in ("worker_id", "worker_epoch")):
-        return not c.has_outcome_after(e)
+        return not c.is_used_after(e)
     return isinstance(e, ev.ClaimOffloaded) and m.field == "tier_to" and not c.is_read_after(e)
 
 
@@ -118,7 +118,7 @@ def _own_word(m: Mutant, c: Context) -> bool:
     if isinstance(e, ev.ClaimReleased) and m.field == "released_by":
         return m.new.startswith("engine:") and not c.goes_on(m.at)
     if isinstance(e, ev.RequestRecomputed) and m.field == "recomputed_pos":
-        return c.mode_of(c.claim_of(e.request_id)) == Mode.BEST_EFFORT
+        return c.mode_of(c.claim_of(e.request_id), m.at) == Mode.BEST_EFFORT
     return isinstance(e, ev.RequestTerminated) and m.field == "output_tokens" and not c.was_turned_away(e.request_id)
 
 

@@ -72,7 +72,7 @@ def tally_trace(name: str, trace: Trace, tally: Tally) -> None:
     """Judge every mutant of a conforming trace.
 
     A mutant is refused when it does not conform, and weaker when a claim of it no longer supports, in its mode, an
-    obligation of the bundle that it supported before.
+    obligation of the bundle that it supported before. One that supports more than the original is never equivalent.
 
     Raises:
         NotPositive: the trace does not conform.
@@ -88,7 +88,7 @@ def tally_trace(name: str, trace: Trace, tally: Tally) -> None:
             tally.add(mutant.operator, "refused")
         elif not base <= support_of(after):
             tally.add(mutant.operator, "weaker")
-        elif (equivalence := equivalence_of(mutant, context)) is not None:
+        elif support_of(after) <= base and (equivalence := equivalence_of(mutant, context)) is not None:
             tally.add(mutant.operator, "equivalent", reason=equivalence.name)
         else:
             tally.add(mutant.operator, "survived", sentence=f"{name}: {mutant.sentence()}")

@@ -35,7 +35,7 @@ ROUTE_OUTCOME_CONTRADICTS_ITSELF = Rule(
     slug="route-outcome-contradicts-itself",
     title="A route outcome does not fit its own numbers",
     checks="that `served_by_binding` reused as many blocks as the predicate needs, `lost` and `refused` reused none, "
-    "`refused` names the worker of the binding, and `moved` another one",
+    "`refused` names the worker that the claim is bound to by then, and `moved` another one",
     why="the response says that the binding held, or that it did not, and its numbers say the opposite",
     required_order=_ORDER,
     contradicts=("route_outcome", "scoped_outcome"),

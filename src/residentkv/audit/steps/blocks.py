@@ -67,7 +67,9 @@ def _overwritten(s: SourceState, e: BlockStored, old: str, block_id: int, new: s
         missing="block_removed",
     )
     since = s.blocks.since[e.tier][block_id]
-    _gone(s, old, e.tier, e.seq, since, s.blocks.drop(old, e.tier), blurred=False)
+    left = s.blocks.drop(old, e.tier)
+    _doubt_or_settle(s, old, e.tier, (e.tier, old) in s.blocks.anonymous)
+    _gone(s, old, e.tier, e.seq, since, left, blurred=False)
     note_trials(s)
 
 
@@ -93,12 +95,14 @@ def on_removed(s: SourceState, e: BlockRemoved) -> None:
             _unknown_copy(s, e, block_hash)
             continue
         del place[block_id]
-        stored = since[block_id]
+        stored = since.pop(block_id)
         left = type(where[block_hash]) is list
         if left:
             blocks.drop(block_hash, tier)
         else:
             del where[block_hash]
+        if blocks.anonymous or blocks.doubtful:
+            _doubt_or_settle(s, block_hash, tier, (tier, block_hash) in blocks.anonymous)
         if block_hash in watchers or (block_hash in past and not left):
             _gone(s, block_hash, tier, e.seq, stored, left, blurred=False)
         elif stored > newest:
@@ -121,18 +125,26 @@ def _removed_somewhere(s: SourceState, e: BlockRemoved) -> None:
             _unknown_copy(s, e, block_hash)
         elif count > 1:
             blocks.anonymous[key] = count - 1
-            blocks.doubtful.add(block_hash)
-            for c in blocks.watchers.get(block_hash, ()):
-                c.lost_blurred = True
+            _doubt_or_settle(s, block_hash, e.tier, True)
         else:
             del blocks.anonymous[key]
             since = blocks.anonymous_since.pop(key)
             left = blocks.drop(block_hash, e.tier)
-            if not left:
-                blocks.doubtful.discard(block_hash)
+            _doubt_or_settle(s, block_hash, e.tier, True)
             _gone(s, block_hash, e.tier, e.seq, since, left, blurred=True)
     if s.fresh_losses:
         note_trials(s)
+
+
+def _doubt_or_settle(s: SourceState, block_hash: str, tier: str, counted: bool) -> None:
+    """After a removal: copies of which one has no place cannot be told apart, so any that is left is in doubt."""
+    blocks = s.blocks
+    if counted and blocks.in_tier(block_hash, tier):
+        blocks.doubt(block_hash, tier)
+        for c in blocks.watchers.get(block_hash, ()):
+            c.lost_blurred = True
+    else:
+        blocks.settle(block_hash, tier)
 
 
 def _unknown_copy(s: SourceState, e: BlockRemoved, block_hash: str) -> None:
@@ -163,6 +175,9 @@ def _gone(s: SourceState, block_hash: str, tier: str, seq: int, stored: int, lef
                 c.primary_loss_seq = seq
                 c.primary_blurred = c.primary_blurred or blurred
             if not left:
+                if c.gone is None:
+                    c.gone = set()
+                c.gone.add(block_hash)
                 _lose(s, c, seq, blurred)
     if not left:
         past = blocks.past.pop(block_hash, None)

@@ -136,11 +136,17 @@ def _check_lost_positions(s: SourceState, c: ClaimState, e: ClaimHarmed) -> None
         return
     lost = intersect(e.lost_pos, c.needed_pos)
     gone: Ranges | None = None
-    if c.needed_hashes and not c.unseen and s.blocks.doubtful.isdisjoint(c.needed_hashes):
+    wrong = not lost
+    if c.needed_hashes and not c.unseen:
         start = c.needed_pos[0][0]
-        where = s.blocks.where
-        gone = ranges_of(start + i for i, block in enumerate(c.needed_hashes) if block not in where)
-    if not lost or (gone is not None and lost != gone):
+        where, ever, doubtful = s.blocks.where, c.gone or (), s.blocks.doubtful
+        told = {p for lo, hi in lost for p in range(lo, hi)}
+        certain = [(start + i, block) for i, block in enumerate(c.needed_hashes) if block not in doubtful]
+        said = [p for p, _ in certain if p in told]
+        now = [p for p, block in certain if block not in where]
+        gone = ranges_of(now)
+        wrong = wrong or said not in (now, [p for p, block in certain if block in ever])
+    if wrong:
         left = "" if gone is None else f", and by the block events no copy is left of {say(gone)}"
         s.find(
             loss.HARM_UNNAMED,

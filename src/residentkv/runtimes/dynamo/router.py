@@ -282,10 +282,10 @@ class ClaimRouter:
             outcome = None  # Somebody's events may be late, so nobody knows who else computed it.
         elif others:
             outcome, at = "moved", others[-1]
-        elif computed and answer.worker_id == bound and cached >= needed:
+        elif computed and (cached < needed or self._has_restarted(kept)):
+            outcome = "lost"  # What a restarted worker has, it did not have when the claim was bound to it.
+        elif computed and answer.worker_id == bound:
             outcome, reused = "served_by_binding", min(cached, len(kept.local))
-        elif computed and cached < needed:
-            outcome = "lost"
         if outcome is not None and at is not None:
             holding = self.index.holdings.get((at, 0))
             epoch = holding.epoch if holding is not None else 0
@@ -313,7 +313,7 @@ class ClaimRouter:
         if not self._is_whole(bound):
             return  # As above: the claim stays without an outcome.
         holding = self.index.holdings[bound, 0]
-        if holding.epoch != kept.epoch:
+        if self._has_restarted(kept):
             self.log.harm(kept.record, request_id, "worker_restarted", self._needed(kept))
             return
         (start, end), *_ = self._needed(kept)
@@ -324,6 +324,10 @@ class ClaimRouter:
     def _needed(self, kept: Kept) -> Ranges:
         start, count = kept.record.claim.predicate.needed(len(kept.local))
         return ((start, start + count),)
+
+    def _has_restarted(self, kept: Kept) -> bool:
+        holding = self.index.holdings.get((kept.worker_id or 0, 0))
+        return holding is not None and holding.epoch != kept.epoch
 
     def _is_whole(self, worker_id: int) -> bool:
         holding = self.index.holdings.get((worker_id, 0))
