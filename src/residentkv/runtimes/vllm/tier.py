@@ -28,6 +28,7 @@ class MmapTier:
             name: distinguishes engines and workers.
         """
         self._tensors = tensors
+        self._device = tensors[0].device
         self._pages = [int(t.shape[1]) for t in tensors]
         self.row_bytes = sum(self._pages)
         self.rows = rows
@@ -41,26 +42,21 @@ class MmapTier:
 
     def store(self, block_ids: list[int], row_ids: list[int]) -> int:
         """Copy blocks into rows and write their checksums; return the bytes moved."""
-        if not row_ids:
-            return 0
-        blocks, rows = torch.tensor(block_ids), torch.tensor(row_ids)
-        offset = 0
-        for tensor, page in zip(self._tensors, self._pages, strict=True):
-            self._rows[rows, offset : offset + page] = tensor[blocks].to("cpu")
-            offset += page
-        for row in row_ids:
+        for block, row in zip(block_ids, row_ids, strict=True):
+            pages = [tensor[block] for tensor in self._tensors]
+            if self._device.type == "cpu":
+                torch.cat(pages, out=self._rows[row])
+            else:
+                self._rows[row] = torch.cat(pages)  # One transfer a block.
             self._sums[row] = self.checksum(row)
         return len(row_ids) * self.row_bytes
 
     def load(self, row_ids: list[int], block_ids: list[int]) -> int:
         """Copy rows into blocks; return the bytes moved."""
-        if not row_ids:
-            return 0
-        blocks, rows = torch.tensor(block_ids), torch.tensor(row_ids)
-        offset = 0
-        for tensor, page in zip(self._tensors, self._pages, strict=True):
-            tensor[blocks] = self._rows[rows, offset : offset + page].to(tensor.device)
-            offset += page
+        for row, block in zip(row_ids, block_ids, strict=True):
+            pages = self._rows[row].to(self._device).split(self._pages)
+            for tensor, page in zip(self._tensors, pages, strict=True):
+                tensor[block] = page
         return len(row_ids) * self.row_bytes
 
     def checksum(self, row: int) -> int:
