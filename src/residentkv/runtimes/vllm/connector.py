@@ -167,7 +167,10 @@ class ResidentOffloadingConnector(OffloadingConnector):
     def _tell_scheduled(self, request_ids: Iterable[str]) -> None:
         """Blocks were handed out to these requests: tell what came and went, and who lost by it."""
         if self.residency is not None:
-            lost = self._copies.scheduled([(i, self._requests[i].num_preemptions) for i in request_ids])
+            known, per_block = self._requests, self._hashes_per_block
+            lost = self._copies.scheduled(
+                [(i, (r := known[i]).num_preemptions, len(r.block_hashes) // per_block) for i in request_ids]
+            )
             if lost:
                 self.residency.primary_lost(lost)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from residentkv.runtimes.vllm.claimtrack import PRIMARY, TIER
 from residentkv.runtimes.vllm.copylog import CopyLog
@@ -60,16 +60,23 @@ class Copies:
 
     # --- what happens in a step ---
 
-    def scheduled(self, request_ids: Sequence[tuple[str, int]]) -> list[bytes]:
-        """Blocks were handed out to these (request, times preempted): say what went and came; return what went."""
+    def scheduled(self, requests: Iterable[tuple[str, int, int]]) -> list[bytes]:
+        """Blocks were handed out to these (request, times preempted, blocks that have a name by now, at most).
+
+        Say what went and came; return what went. A request whose names were all told costs no look at its blocks.
+        """
         self._primary_log.flush()
         lost, self._lost = self._lost, []
-        for request_id, preempted in request_ids:
+        for request_id, preempted, named in requests:
             times, told = self._told.get(request_id, (preempted, 0))
-            new = self.primary.named_from(request_id, told if times == preempted else 0)
+            if times != preempted:
+                told = 0
+            if told >= named:
+                continue
+            new = self.primary.named_from(request_id, told)
             if new:
                 self._primary_log.stored(new, request_id)
-                self._told[request_id] = (preempted, (told if times == preempted else 0) + len(new))
+                self._told[request_id] = (preempted, told + len(new))
         return lost
 
     def request_over(self, request_id: str) -> None:
