@@ -10,7 +10,7 @@ Safe only in the scheduler's thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from residentkv.claims.lifecycle import State
@@ -35,6 +35,7 @@ class Residency:
         self.door = door
         self._restorations = Restorations(book, attempts=restore_attempts)
         self._requests: dict[str, RequestTrack] = {}
+        self._watched: set[str] = set()
         self._jobs: dict[int, OpenJob] = {}
         self._pending_refusals: list[str] = []
         self._dropped: set[TierKey] = set()
@@ -70,6 +71,8 @@ class Residency:
         if intake.renewals:
             track.reply[RENEW_PARAM] = intake.renewals
         self._requests[facts.request_id] = track
+        if track.claim is not None:
+            self._watched.add(facts.request_id)
         self.door.arrive(track, facts.rank)
 
     def open_door(self) -> tuple[list[str], list[str]]:
@@ -259,6 +262,11 @@ class Residency:
                 job.claim.store_jobs[key] = job.job_id
             self._stored[job.claim] = job.request_id
 
+    @property
+    def watched(self) -> Collection[str]:
+        """The requests of claims: `step_done` says nothing about any other."""
+        return self._watched
+
     def step_done(self, request_id: str, before_tokens: int, after_tokens: int) -> None:
         """The model computed tokens [before_tokens, after_tokens) of a request; everything before was read."""
         r = self._requests.get(request_id)
@@ -395,6 +403,7 @@ class Residency:
         if not (r.terminated and r.stores_over and not r.stores):
             return
         del self._requests[r.request_id]
+        self._watched.discard(r.request_id)
         self._ending.discard(r.request_id)
         self.door.forget(r.request_id)
         track = self._claim(r)

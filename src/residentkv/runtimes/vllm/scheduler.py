@@ -120,11 +120,11 @@ class ResidentSchedulerMixin(FailedReceivePolicy):
 
     def _report_progress(self, connector: ResidentOffloadingConnector, scheduler_output: Any) -> None:
         residency = connector.residency
-        if residency is None:
+        if residency is None or not residency.watched:
             return
         requests: dict[str, Any] = self.requests  # type: ignore[attr-defined]
         for request_id, scheduled in scheduler_output.num_scheduled_tokens.items():
-            request = requests.get(request_id)
+            request = requests.get(request_id) if request_id in residency.watched else None
             if request is None or request.is_finished() or request.num_stale_output_tokens:
                 continue
             # With overlapping steps `num_computed_tokens` runs ahead by what is still in flight.
