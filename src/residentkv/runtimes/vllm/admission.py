@@ -87,6 +87,7 @@ class Door:
         self._storing: dict[str, RequestTrack] = {}
         self._arrivals = 0
         self._active: int | None = None
+        self._promised: int | None = None
 
     # --- who is where ---
 
@@ -131,6 +132,13 @@ class Door:
         if self._active is None:
             self._active = self.active_blocks()
         return self._active
+
+    def _promised_now(self) -> int:
+        """Return what the prompts of those need who were let in and have no block yet, counted once a step."""
+        if self._promised is None:
+            have = self.primary.count_allocated
+            self._promised = sum(r.start_blocks for r in self._inside.values() if not have(r.request_id))
+        return self._promised
 
     def _counted_as_protected(self) -> int:
         """Blocks of requests inside whose claim has reserved them and not yet pinned them."""
@@ -195,7 +203,7 @@ class Door:
     def _step(self) -> tuple[list[str], list[str]]:
         admitted: list[str] = []
         refused: list[str] = []
-        self._active = None
+        self._active = self._promised = None
         behind = False  # Somebody waits for active work: nobody overtakes, but whom claims turn away is told so.
         for s in sorted(self._before.values(), key=lambda s: s.rank):
             if behind and s.looked and s.deferred_until_ns is None:
@@ -209,6 +217,8 @@ class Door:
                 del self._before[s.r.request_id]
                 self._inside[s.r.request_id] = s.r
                 self._active = None
+                if self._promised is not None:
+                    self._promised += s.r.start_blocks
             elif action is Action.PRESERVE_AND_REFUSE:
                 refused.append(s.r.request_id)
                 del self._before[s.r.request_id]
@@ -255,10 +265,7 @@ class Door:
     def _decide_unprotected(self, s: Standing) -> Action:
         """As vLLM would: room for the prompt beside what is in use now and what was promised to others."""
         primary, r = self.primary, s.r
-        active = primary.used_blocks() - primary.pinned_blocks()
-        for other in self._inside.values():
-            if not primary.count_allocated(other.request_id):
-                active += other.start_blocks
+        active = primary.used_blocks() - primary.pinned_blocks() + self._promised_now()
         need = r.start_blocks
         if active + need > primary.usable_blocks:
             need = self._need(r, self._hits(r), r.start_blocks)
