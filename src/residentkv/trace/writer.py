@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import threading
@@ -156,12 +157,17 @@ class TraceWriter:
 
 def _checked(event: E) -> tuple[bytes, E]:
     """Return the line of an event and the event that a reader gets from it."""
-    for name in event.__struct_fields__:
-        value = getattr(event, name)
+    for at, value in enumerate(msgspec.structs.astuple(event)):
         if isinstance(value, float) and not math.isfinite(value):
+            name = event.__struct_fields__[at]
             raise msgspec.ValidationError(f"Expected a finite number, got {value} - at `$.{name}`")
     try:
         line = encode_event(event)
     except (UnicodeError, OverflowError) as e:
         raise msgspec.ValidationError(f"Expected a value that JSON can carry: {e}") from e
-    return line, msgspec.json.decode(line, type=type(event), strict=True)
+    return line, _decoder(type(event)).decode(line)
+
+
+@functools.cache
+def _decoder(kind: type[E]) -> msgspec.json.Decoder[E]:
+    return msgspec.json.Decoder(kind, strict=True)

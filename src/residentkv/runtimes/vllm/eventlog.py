@@ -121,9 +121,12 @@ class EventLog:
 
     def emit(self, kind: type[Event], **fields: Any) -> None:
         """Append one event; after a failure nothing more is written, so that the log never looks whole."""
-        now_ns = self.now_ns()
-        with self.at(now_ns):
+        before, now_ns = self._instant_ns, self.now_ns()
+        self._instant_ns = now_ns
+        try:
             self._write(kind, fields)
+        finally:
+            self._instant_ns = before
         for observe in self.observers:
             observe(kind, fields, now_ns)
 
