@@ -267,7 +267,8 @@ class Bench:
         ]
         job = self.make_job(request_id, False, wanted) if store and wanted else None
         self.tiers.primary.update(facts.hashes)
-        self.residency.step_done(request_id, before, facts.prompt_tokens)
+        if request_id in self.residency.watched:
+            self.residency.step_done(request_id, before, facts.prompt_tokens)
         if job is not None:
             self.finish_job(job, job.positions if fail_store else ())
         self.end(request_id, "length", 2)

@@ -80,6 +80,20 @@ def test_without_claims_the_door_asks_for_no_more_than_vllm(tmp_path: Path) -> N
     assert refusals(bench) == []
 
 
+def test_those_who_come_together_are_weighed_beside_what_was_promised_to_each(tmp_path: Path) -> None:
+    """Prompts that need 4 of 8 blocks: each is told what those before it need, and the third one waits."""
+    bench = small(tmp_path)
+    for number in range(3):
+        bench.arrive(f"r{number}", prompt(number, blocks=3))
+    assert bench.open_door() == {"r0": "in", "r1": "in"}
+    bench.schedule("r0")
+    assert bench.open_door() == {}
+    bench.end("r0", "length", 1)
+    assert bench.open_door() == {"r2": "in"}
+    told = [e for e in bench.events("active_request_admitted") if isinstance(e, RequestAdmitted)]
+    assert [(e.request_id, e.active_blocks) for e in told] == [("r0", 0), ("r1", 4), ("r2", 4)]
+
+
 def test_beside_claims_all_that_a_request_may_need_is_weighed(tmp_path: Path) -> None:
     """A prompt that fits and an answer that does not would end in an eviction or a hang; it is refused before."""
     bench = small(tmp_path)

@@ -417,3 +417,16 @@ def test_every_event_name_of_the_plugin_is_of_the_vocabulary(bench: Bench) -> No
     bench.serve("r1", prompt(), claim())
     bench.stop()
     assert all(event_name(e) for e in bench.events())
+
+
+def test_requests_without_a_claim_are_not_watched(bench: Bench) -> None:
+    """What a step computed says something about claims only; a request that joins one is watched until it is over."""
+    bench.arrive("r1", prompt())
+    assert not bench.residency.watched
+    for request_id in ("r2", "r3"):
+        bench.arrive(request_id, prompt(), claim())
+    assert set(bench.residency.watched) == {"r2", "r3"}
+    for request_id in ("r1", "r2", "r3"):
+        bench.end(request_id, "abort", 0)
+    assert not bench.residency.watched
+    assert_conforming(bench.stop())
