@@ -1,7 +1,9 @@
 """What the plugin costs: vLLM with it against stock vLLM, in turns. `python -m bench.overhead` prints and writes it.
 
-Four engines stay up, each in a process of its own, and serve the same batch one after another; the order of the
-four changes from turn to turn. A ratio is taken within a turn, so that a slow spell of the machine meets both sides.
+In a round four engines stay up, each in a process of its own, and serve the same batch one after another; the order
+of the four changes from turn to turn. A ratio is taken within a turn, so that a slow spell of the machine meets both
+sides. Every round starts all four anew, in another order: of two processes of one kind one can be several per cent
+faster for as long as both live, and more turns would only tell that more precisely.
 CPU time is that of all threads of the engine's process; it does not depend on what else the machine does.
 """
 
@@ -15,9 +17,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from bench.load.run import prepare_model as prepare_tiny
 from bench.report import table, taken_on, write_part
@@ -32,6 +34,7 @@ ENGINES: Final = ("stock vLLM", "its own offloading connector", "plugin, no clai
 KINDS: Final = ("stock", "offloading", "plugin", "plugin")
 GOALS: Final = {"plugin, no claims": 0.99, "plugin, 100 claims": 0.97}
 CLAIMS: Final = 100
+T = TypeVar("T")
 
 
 class Child:
@@ -88,11 +91,12 @@ class Child:
 
 
 @contextlib.contextmanager
-def engines(job: dict[str, Any], folder: Path) -> Iterator[dict[str, Child]]:
-    """Start the engines, one after another; none of them outlives this."""
+def engines(job: dict[str, Any], folder: Path, first: int = 0) -> Iterator[dict[str, Child]]:
+    """Start the engines, one after another from the `first` on; none of them outlives this."""
     children: dict[str, Child] = {}
     try:
-        for number, name in enumerate(ENGINES):
+        for number in _rotated(range(len(ENGINES)), first):
+            name = ENGINES[number]
             options = {"trace_path": str(folder / f"trace-{number}.jsonl"), "tier_dir": str(folder)}
             claims = CLAIMS if "100" in name else 0
             path = folder / f"job-{number}.json"
@@ -108,23 +112,27 @@ def engines(job: dict[str, Any], folder: Path) -> Iterator[dict[str, Child]]:
             child.process.wait()
 
 
-def measure(job: dict[str, Any], turns: int, folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Return what each engine answered in each turn; the first turn only warms up.
+def _rotated(items: Sequence[T], by: int) -> list[T]:
+    by %= len(items)
+    return [*items[by:], *items[:by]]
+
+
+def measure(job: dict[str, Any], turns: int, folder: Path, round_: int = 0) -> dict[str, list[dict[str, Any]]]:
+    """Return what each engine answered in each turn of a round; the first turn only warms up.
 
     Raises:
         ResidentKVError: an engine with the plugin gave other tokens, or its log does not conform.
     """
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in ENGINES}
-    with engines(job, folder) as children:
+    with engines(job, folder, round_) as children:
         for turn in range(turns + 1):
-            order = ENGINES[turn % len(ENGINES) :] + ENGINES[: turn % len(ENGINES)]
-            answers = {name: children[name].run(turn) for name in order}
+            answers = {name: children[name].run(turn) for name in _rotated(ENGINES, turn + round_)}
             for name, answer in answers.items():
                 if answer["tokens"] != answers[ENGINES[0]]["tokens"]:
                     raise ResidentKVError(f"turn {turn}: {name} gave other tokens than stock vLLM")
                 if turn:
                     results[name].append(answer)
-            print(f"turn {turn}/{turns}", file=sys.stderr, flush=True)
+            print(f"round {round_ + 1}, turn {turn}/{turns}", file=sys.stderr, flush=True)
     report = audit_file(folder / f"trace-{len(ENGINES) - 1}.jsonl")
     if report.verdict is not Verdict.CONFORMING:
         raise ResidentKVError(f"the log of {ENGINES[-1]} is {report.verdict.value}, expected conforming")
@@ -138,21 +146,23 @@ def _goal(engine: str, throughput: float) -> str:
     return f"{GOALS[engine]:.2f}, {'reached' if throughput >= GOALS[engine] else 'not reached'}"
 
 
-def rows_of(results: dict[str, list[dict[str, Any]]], tokens: int) -> list[tuple[str, ...]]:
+def rows_of(rounds: list[dict[str, list[dict[str, Any]]]], tokens: int) -> list[tuple[str, ...]]:
     """Return a row an engine: tokens a second, and throughput and CPU time against stock vLLM."""
-    stock = results[ENGINES[0]]
     rows = []
-    for name, answers in results.items():
-        throughput = [s["wall_ns"] / a["wall_ns"] for s, a in zip(stock, answers, strict=True)]
-        cpu = [a["cpu_ns"] / s["cpu_ns"] for s, a in zip(stock, answers, strict=True)]
+    for name in ENGINES:
+        pairs = [list(zip(r[ENGINES[0]], r[name], strict=True)) for r in rounds]
+        throughput = [[s["wall_ns"] / a["wall_ns"] for s, a in pair] for pair in pairs]
+        cpu = [a["cpu_ns"] / s["cpu_ns"] for pair in pairs for s, a in pair]
+        overall = statistics.median(ratio for ratios in throughput for ratio in ratios)
+        by_round = [statistics.median(ratios) for ratios in throughput]
         rows.append(
             (
                 name,
-                f"{tokens / statistics.median(a['wall_ns'] for a in answers) * 1e9:.0f}",
-                f"{statistics.median(throughput):.3f}",
-                f"{min(throughput):.3f} to {max(throughput):.3f}",
+                f"{tokens / statistics.median(a['wall_ns'] for pair in pairs for _, a in pair) * 1e9:.0f}",
+                f"{overall:.3f}",
+                f"{min(by_round):.3f} to {max(by_round):.3f}",
                 f"{statistics.median(cpu):.3f}",
-                _goal(name, statistics.median(throughput)),
+                _goal(name, overall),
             )
         )
     return rows
@@ -170,7 +180,8 @@ MAX_TOKENS: Final = 24
 def main(arguments: list[str]) -> int:
     """Measure, print and write down."""
     parser = argparse.ArgumentParser(prog="python -m bench.overhead", description=__doc__)
-    parser.add_argument("--turns", type=int, default=9, help="measured batches of each engine (default 9)")
+    parser.add_argument("--rounds", type=int, default=8, help="times that all engines are started (default 8)")
+    parser.add_argument("--turns", type=int, default=4, help="measured batches of each engine in a round (default 4)")
     parser.add_argument("--model", choices=[*MODELS], action="append", help="default: all")
     parser.add_argument("--out", type=Path, default=Path("BENCHMARKS.md"), help="file to write (default BENCHMARKS.md)")
     parser.add_argument("--print-only", action="store_true", help="write no file")
@@ -178,24 +189,25 @@ def main(arguments: list[str]) -> int:
     head = ("engine", "tokens a second", "throughput / stock", "range", "CPU time / stock", "goal")
     parts = ["## Overhead on vLLM (`make bench-vllm`)", "", taken_on(cores=os.cpu_count() or 1), ""]
     parts += [
-        f"Batches in turns, {options.turns} a model after one to warm up; medians of ratios within a turn. The plugin "
+        f"{options.rounds} rounds a model, in each of which all engines are started anew and serve {options.turns} "
+        "batches in turns after one to warm up; medians of ratios within a turn, and the range of the medians of "
+        "rounds. The plugin "
         "writes its log and offloads ordinary blocks, as it always does; stock vLLM has no connector and offloads "
         "nothing, its own connector offloads them too. Answers are token-identical in every turn.",
     ]
     for model in options.model or [*MODELS]:
         sizes = MODELS[model]
-        with tempfile.TemporaryDirectory(prefix="residentkv-overhead-") as name:
-            folder = Path(name)
-            if model == "tiny":
-                prepared = prepare_tiny(cache_dir() / "models" / "tiny-llama-load", folder)
-            else:
-                prepared = prepare_model()
-            results = measure(
-                sizes | {"model": str(prepared), "prompt_tokens": PROMPT_TOKENS, "max_tokens": MAX_TOKENS},
-                options.turns,
-                folder,
-            )
-        requests = results[ENGINES[0]][0]["tokens"]
+        results: list[dict[str, list[dict[str, Any]]]] = []
+        for round_ in range(options.rounds):
+            with tempfile.TemporaryDirectory(prefix="residentkv-overhead-") as name:
+                folder = Path(name)
+                if model == "tiny":
+                    prepared = prepare_tiny(cache_dir() / "models" / "tiny-llama-load", folder)
+                else:
+                    prepared = prepare_model()
+                job = sizes | {"model": str(prepared), "prompt_tokens": PROMPT_TOKENS, "max_tokens": MAX_TOKENS}
+                results.append(measure(job, options.turns, folder, round_))
+        requests = results[0][ENGINES[0]][0]["tokens"]
         tokens = len(requests) * (PROMPT_TOKENS + MAX_TOKENS)
         about = f"{model}: {len(requests)} requests a batch, of {PROMPT_TOKENS} tokens and {MAX_TOKENS} more."
         parts += ["", about, "", table(head, rows_of(results, tokens))]
