@@ -23,7 +23,7 @@ from residentkv.suite.tally import NotPositive, Tally, support_of, tally_trace
 RECORDED = sorted((Path(__file__).parents[1] / "traces").glob("*/*.jsonl"))
 """Runs of real runtimes and of the reference runtime; tests/traces/MANIFEST.json has their origin."""
 
-LONG = 200
+LONG = 80
 STRIDE = 7
 """Of a trace with more events than `LONG`, every seventh mutant is judged here; `residentkv suite --mutants` all."""
 
