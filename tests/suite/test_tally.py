@@ -97,7 +97,7 @@ def test_a_kind_of_equivalence_does_not_hold_for_most_mutants_that_the_audit_kil
             continue
         base = support_of(audit_events([trace]))
         context = Context(trace)
-        for mutant in itertools.islice(mutate_trace(trace), 0, None, 3):
+        for mutant in itertools.islice(mutate_trace(trace), 0, None, 5):
             report = audit_events([mutant.events])
             if report.verdict is Verdict.CONFORMING and base <= support_of(report):
                 continue
