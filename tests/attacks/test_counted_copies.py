@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 from residentkv.audit import audit_events
 from residentkv.audit.state import SourceState
 from residentkv.audit.steps.blocks import on_removed, on_stored
-from residentkv.runtimes.dynamo import router as routing
 from residentkv.suite.context import Context
 from residentkv.suite.equivalent import equivalence_of
 from residentkv.suite.mutate import mutate_trace
 from residentkv.suite.tally import Tally, support_of, tally_trace
 from residentkv.trace.events import BlockStored
 from tests.audit.notation import trace
-from tests.audit.stories import HARD, SOFT
-from tests.studies.small_dynamo import SmallDynamo
-from tests.studies.test_dynamo_router import PREFIX, Bench, tail
+from tests.audit.stories import HARD, ROUTED, SOFT
 
 LOSS = "    removed gpu a7 7\n    harm c lost_pos=7-8\n"
 COUNTED = SOFT.replace(" 0,1,2,3,4,5,6,7\n", "\n").replace("removed gpu a7 7", "removed gpu a7")
@@ -73,58 +67,6 @@ def test_counted_blocks_that_were_lost_and_stored_again_before_the_harm() -> Non
         close
     """
     assert said(story) == ("conforming", set())
-
-
-@pytest.fixture
-def dynamo() -> SmallDynamo:
-    return SmallDynamo()
-
-
-@pytest.fixture
-def bench(tmp_path: Path, dynamo: SmallDynamo, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr(routing, "PATIENCE_S", 0.0)
-    return Bench(tmp_path, dynamo)
-
-
-def before_the_request(dynamo: SmallDynamo, act: Any) -> None:
-    plain, done = dynamo.complete, []
-
-    def complete(tokens: Any, **more: Any) -> Any:
-        if len(tokens) > 32 and not done:
-            done.append(True)
-            act()
-        return plain(tokens, **more)
-
-    dynamo.complete = complete  # type: ignore[method-assign]
-
-
-def codes_of(bench: Bench) -> tuple[str, set[str]]:
-    r = bench.audit()
-    return r.verdict.value, {f.code for c in r.claims for f in c.findings}
-
-
-def test_the_real_router_when_the_bound_worker_restarts_under_a_request(bench: Bench, dynamo: SmallDynamo) -> None:
-    bench.bind()
-    before_the_request(dynamo, lambda: dynamo.restart(11))
-    assert bench.router.serve("o", "c", tail(1)).outcome == "lost"
-    assert bench.router.state("o", "c") == "harmed"
-    assert codes_of(bench) == ("conforming", set())
-
-
-def test_a_worker_that_restarted_and_was_filled_again_does_not_serve_the_binding(
-    bench: Bench, dynamo: SmallDynamo
-) -> None:
-    """Another request computed the prefix there anew; the claim was bound to what went with the restart."""
-    bench.bind()
-
-    def act() -> None:
-        dynamo.restart(11)
-        dynamo.complete(PREFIX + tail(9), worker_id=11)
-
-    before_the_request(dynamo, act)
-    assert bench.router.serve("o", "c", tail(1)).outcome == "lost"
-    assert bench.router.state("o", "c") == "harmed"
-    assert codes_of(bench) == ("conforming", set())
 
 
 # --- doubt about one content hides lies about the others
@@ -234,19 +176,8 @@ def test_a_name_that_is_submitted_again_does_not_lend_its_mode_to_the_first_clai
 
 def test_a_binding_under_which_the_claim_was_read_was_put_to_the_test() -> None:
     """`untested-term` says that nobody came for the claim where it was bound to; r2 did, and told no route outcome."""
-    story = """
-        open
-        init r1 c
-        accept c r1 mode=routed_reuse
-        bind c w0
-        materialize c r1
-        end r1
-        init r2 c
-        reuse-here c r2
-        end r2
-        release c
-        close
-    """
+    bound = ROUTED[: ROUTED.index("    init r2 c\n")]
+    story = bound + "    init r2 c\n    reuse-here c r2\n    end r2\n    release c\n    close\n"
     sentence = "identity worker_id: seq 3 resident_claim_route_bound worker_id 'w0' -> 'nobody-known'"
     assert living(story, sentence)[0] != "untested-term"
 

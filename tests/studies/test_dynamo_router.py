@@ -239,3 +239,44 @@ def test_numbers_of_events_tell_next_repeated_gap_and_restart() -> None:
     assert (index.holdings[11, 0].epoch, index.holdings[11, 0].whole) == (1, True)
     assert apply(5, worker=22) is Continuity.GAP
     assert not index.holdings[22, 0].whole
+
+
+def before_the_request(dynamo: SmallDynamo, act: Any) -> None:
+    plain, done = dynamo.complete, []
+
+    def complete(tokens: Any, **more: Any) -> Any:
+        if len(tokens) > 32 and not done:
+            done.append(True)
+            act()
+        return plain(tokens, **more)
+
+    dynamo.complete = complete  # type: ignore[method-assign]
+
+
+def codes_of(bench: Bench) -> tuple[str, set[str]]:
+    r = bench.audit()
+    return r.verdict.value, {f.code for c in r.claims for f in c.findings}
+
+
+def test_the_real_router_when_the_bound_worker_restarts_under_a_request(bench: Bench, dynamo: SmallDynamo) -> None:
+    bench.bind()
+    before_the_request(dynamo, lambda: dynamo.restart(11))
+    assert bench.router.serve("o", "c", tail(1)).outcome == "lost"
+    assert bench.router.state("o", "c") == "harmed"
+    assert codes_of(bench) == ("conforming", set())
+
+
+def test_a_worker_that_restarted_and_was_filled_again_does_not_serve_the_binding(
+    bench: Bench, dynamo: SmallDynamo
+) -> None:
+    """Another request computed the prefix there anew; the claim was bound to what went with the restart."""
+    bench.bind()
+
+    def act() -> None:
+        dynamo.restart(11)
+        dynamo.complete(PREFIX + tail(9), worker_id=11)
+
+    before_the_request(dynamo, act)
+    assert bench.router.serve("o", "c", tail(1)).outcome == "lost"
+    assert bench.router.state("o", "c") == "harmed"
+    assert codes_of(bench) == ("conforming", set())
