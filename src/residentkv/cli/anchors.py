@@ -14,8 +14,9 @@ from residentkv.cli.options import named_sources, source_options, write_file
 from residentkv.errors import EXIT_PASS, EXIT_UNKNOWN, InputError, NoInputError, UsageError, near
 from residentkv.files import read_input
 from residentkv.lowering.anchors import AnchorReport, AnchorState, AnchorVerifier, Scope
+from residentkv.lowering.checking import scope_of
 from residentkv.lowering.descriptor import decode_draft
-from residentkv.lowering.drift import Drift, find_drift, scope_of
+from residentkv.lowering.drift import Drift, find_drift
 from residentkv.lowering.edit import Value, set_anchor
 from residentkv.lowering.format import Anchor
 from residentkv.lowering.model import Descriptor

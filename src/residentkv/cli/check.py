@@ -26,9 +26,9 @@ from residentkv.cli.options import (
 from residentkv.cli.render import render_check_as
 from residentkv.errors import EXIT_PASS, EXIT_VIOLATED, NoInputError, UsageError, near
 from residentkv.files import read_input
-from residentkv.lowering.anchors import AnchorVerifier, Scope
+from residentkv.lowering.anchors import AnchorVerifier
 from residentkv.lowering.baseline import Change, compare_rows, decode_baseline
-from residentkv.lowering.checking import CheckedRow, Selection, check_row, exit_code_of
+from residentkv.lowering.checking import CheckedRow, Selection, check_row, exit_code_of, scope_of
 from residentkv.lowering.depth import Depth
 from residentkv.lowering.exhibits import Findings, TraceItem, row_anchors
 from residentkv.lowering.matrix import build_matrix
@@ -161,7 +161,7 @@ def check_rows(
     for descriptor in descriptors:
         rows = list(selection.rows(descriptor))
         needed = {name: descriptor.anchors[name] for row in rows for name in row_anchors(row)}
-        scope = Scope(descriptor.path, descriptor.package, descriptor.distributions, descriptor.versions)
+        scope = scope_of(descriptor)
         reports = verifier.verify_all(needed, scope)
         audited = audit_brought_traces(descriptor, needed, reports)
         findings = Findings(anchors=reports, audited=audited, traces=traces)

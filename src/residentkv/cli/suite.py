@@ -10,13 +10,12 @@ import click
 
 from residentkv.audit import Verdict, audit_file
 from residentkv.audit.confirm import items_of
+from residentkv.cli.check import check_rows
 from residentkv.cli.options import UNSIGNED_FORMATS, Format, check_output, format_options, write_report
 from residentkv.cli.render import render_suite_as
 from residentkv.errors import EXIT_PASS, EXIT_VIOLATED, InputError, UsageError
 from residentkv.files import read_input
-from residentkv.lowering.anchors import AnchorVerifier, Scope
-from residentkv.lowering.checking import Selection, check_row
-from residentkv.lowering.exhibits import Findings
+from residentkv.lowering.checking import Selection
 from residentkv.report.suites import render_case, render_cases, render_tally, suite_document
 from residentkv.runtimes.reference.workloads import WORKLOADS, play_workload
 from residentkv.sources.library import LIBRARY, load_library
@@ -125,19 +124,15 @@ def positive_rows(traces: Iterable[Path]) -> Iterator[PositiveRow]:
     """Yield every row of the shipped library that these traces make positive on this machine, with what they show."""
     items = [item for path in traces for item in items_of(audit_file(path), path.name)]
     sources = machine_sources()
-    verifier = AnchorVerifier(sources)
     for runtime in sorted({item.runtime for item in items}):
-        for descriptor in load_library(runtime):
-            scope = Scope(descriptor.path, descriptor.package, descriptor.distributions, descriptor.versions)
-            anchors = verifier.verify_all(descriptor.anchors, scope)
-            findings = Findings(anchors=anchors, audited={}, traces=tuple(items))
-            for row in descriptor.rows():
-                if check_row(row, descriptor, findings).verdict.verdict.is_positive:
-                    yield PositiveRow(
-                        name=f"{runtime} {row.primitive.id} {row.mode} {row.depth}",
-                        raw=read_input(LIBRARY / runtime / Path(descriptor.path).name),
-                        path=descriptor.path,
-                        selection=Selection(row.primitive.id, row.mode, row.depth),
-                        sources=sources,
-                        items=tuple(item for item in items if item.mode is row.mode),
-                    )
+        for checked in check_rows(load_library(runtime), Selection(), sources, tuple(items), recorded=False):
+            if checked.verdict.verdict.is_positive:
+                descriptor, row = checked.descriptor, checked.row
+                yield PositiveRow(
+                    name=f"{runtime} {row.primitive.id} {row.mode} {row.depth}",
+                    raw=read_input(LIBRARY / runtime / Path(descriptor.path).name),
+                    path=descriptor.path,
+                    selection=Selection(row.primitive.id, row.mode, row.depth),
+                    sources=sources,
+                    items=tuple(item for item in items if item.mode is row.mode),
+                )

@@ -7,12 +7,17 @@ from dataclasses import dataclass, replace
 
 from residentkv.claims.modes import Mode
 from residentkv.errors import EXIT_NO_INPUT, EXIT_PASS, EXIT_UNKNOWN, EXIT_VIOLATED
-from residentkv.lowering.anchors import AnchorReport, AnchorState
+from residentkv.lowering.anchors import AnchorReport, AnchorState, Scope
 from residentkv.lowering.depth import Depth
 from residentkv.lowering.exhibits import Findings, row_anchors, row_basis, row_exhibits, row_related
 from residentkv.lowering.format import Anchor, DocumentAnchor, TraceAnchor
 from residentkv.lowering.model import Descriptor, Row
 from residentkv.lowering.relation import RowVerdict, Verdict, judge_row
+
+
+def scope_of(descriptor: Descriptor) -> Scope:
+    """Return what the anchors of a descriptor share."""
+    return Scope(descriptor.path, descriptor.package, descriptor.distributions, descriptor.versions)
 
 
 @dataclass(frozen=True, slots=True)

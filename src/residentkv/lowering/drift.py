@@ -16,6 +16,7 @@ from residentkv.lowering.anchors import (
     TargetAbsentError,
     TargetUnreadableError,
 )
+from residentkv.lowering.checking import scope_of
 from residentkv.lowering.format import PackageAnchor
 from residentkv.lowering.model import Descriptor
 
@@ -26,11 +27,6 @@ class Drift:
 
     report: AnchorReport
     diff: tuple[str, ...]
-
-
-def scope_of(descriptor: Descriptor) -> Scope:
-    """Return what the anchors of a descriptor share."""
-    return Scope(descriptor.path, descriptor.package, descriptor.distributions, descriptor.versions)
 
 
 def find_drift(

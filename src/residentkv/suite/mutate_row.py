@@ -12,8 +12,8 @@ import yaml
 
 from residentkv.claims.modes import Mode
 from residentkv.errors import ResidentKVError
-from residentkv.lowering.anchors import AnchorReport, AnchorVerifier, Scope, Sources
-from residentkv.lowering.checking import Selection
+from residentkv.lowering.anchors import AnchorReport, AnchorVerifier, Sources
+from residentkv.lowering.checking import Selection, scope_of
 from residentkv.lowering.depth import Depth
 from residentkv.lowering.descriptor import decode_descriptor
 from residentkv.lowering.exhibits import Findings, TraceItem, row_basis, row_exhibits, row_related
@@ -120,7 +120,7 @@ class _Judge:
         self._reports = self._verify(self._original)
 
     def _verify(self, descriptor: Descriptor) -> dict[str, AnchorReport]:
-        scope = Scope(descriptor.path, descriptor.package, descriptor.distributions, descriptor.versions)
+        scope = scope_of(descriptor)
         return self._verifier.verify_all(descriptor.anchors, scope)
 
     def judge(self, plain: Plain | None, items: tuple[TraceItem, ...]) -> Judgement | None:

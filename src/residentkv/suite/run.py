@@ -11,8 +11,8 @@ from residentkv.audit import AuditReport, Verdict, audit_file
 from residentkv.audit.confirm import items_of
 from residentkv.audit.model import worse
 from residentkv.errors import ResidentKVError
-from residentkv.lowering.anchors import AnchorVerifier, Scope
-from residentkv.lowering.checking import CheckedRow, Selection, check_row
+from residentkv.lowering.anchors import AnchorVerifier
+from residentkv.lowering.checking import CheckedRow, Selection, check_row, scope_of
 from residentkv.lowering.exhibits import Findings, TraceItem
 from residentkv.lowering.format import DYNAMIC, Polarity
 from residentkv.lowering.obligations import BEHAVIOURAL, allowed_depths
@@ -161,7 +161,7 @@ def check_judged(judged: Judged) -> CheckedRow:
     rows = list(judged.selection.rows(descriptor))
     if len(rows) != 1:
         raise ResidentKVError(f"{judged.path}: found {len(rows)} rows of the case, expected one")
-    scope = Scope(descriptor.path, descriptor.package, descriptor.distributions, descriptor.versions)
+    scope = scope_of(descriptor)
     findings = Findings(
         anchors=AnchorVerifier(judged.sources).verify_all(descriptor.anchors, scope),
         audited={},
