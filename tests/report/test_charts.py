@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from residentkv.report.charts import Chart, Series, describe, render_svg, ticks
+from residentkv.report.charts import Chart, Series, describe, number, render_svg, ticks
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -60,3 +60,12 @@ def test_ticks_are_round_and_cover_the_top(top: float, expected: tuple[float, fl
     """Steps are 1, 2 or 5 times a power of ten, and the last tick is not below the highest value."""
     step, ceiling = ticks(top)
     assert (step, ceiling) == (pytest.approx(expected[0]), pytest.approx(expected[1]))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0, "0"), (0.494, "0.494"), (0.9995, "0.9995"), (0.99999, "0.9999"), (1, "1"), (39985.8, "39,986")],
+)
+def test_what_is_below_one_is_not_called_one(value: float, expected: str) -> None:
+    """A hit rate of 0.9995 was written as 1 on its bar: it is not every request."""
+    assert number(value) == expected

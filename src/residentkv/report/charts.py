@@ -153,10 +153,10 @@ def ticks(top: float) -> tuple[float, float]:
 
 
 def number(value: float) -> str:
-    """Return a number with at most three digits that matter, thousands apart."""
+    """Return a number with at most three digits that matter, thousands apart; below one with four, and never as one."""
     if value >= 100 or value == int(value):
         return f"{value:,.0f}"
-    return f"{value:.3g}"
+    return f"{min(value, 0.9999):.4g}" if 0 < value < 1 else f"{value:.3g}"
 
 
 def _bars(chart: Chart, n: int, series: Series, slot: float, ceiling: float) -> list[str]:
