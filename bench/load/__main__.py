@@ -37,6 +37,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.load", description=__doc__)
     parser.add_argument("--duration", type=float, default=60.0, help="seconds of load with claims (default 60)")
     parser.add_argument("--out", type=Path, default=Path("out/load"), help="folder to fill anew (default out/load)")
+    parser.add_argument("--clients", type=int, default=Shape().clients, help=f"at once (default {Shape().clients})")
     parser.add_argument("--hard-mode", default=Shape().hard_mode, help=f"default {Shape().hard_mode}")
     parser.add_argument("--soft-mode", default=Shape().soft_mode, help=f"default {Shape().soft_mode}")
     parser.add_argument("--usable-blocks", type=int, default=Shape().usable_blocks, help="of vLLM's own cache")
@@ -44,7 +45,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--command", default="python -m bench.load", help="what the result says that it was made by")
     parser.add_argument("--benchmarks", type=Path, help="also write the result into this file, as its part 'load'")
     options = parser.parse_args(arguments)
-    shape = Shape(hard_mode=options.hard_mode, soft_mode=options.soft_mode, usable_blocks=options.usable_blocks)
+    shape = Shape(
+        clients=options.clients,
+        hard_mode=options.hard_mode,
+        soft_mode=options.soft_mode,
+        usable_blocks=options.usable_blocks,
+    )
     out = options.out.resolve()
     try:
         evidence = load(

@@ -373,6 +373,13 @@ def _reuse(kind: str, rows: Sequence[tuple[int, int | None]], prefix_tokens: int
     )
 
 
+def measure_rate(answers: Answers) -> float | None:
+    """Return the requests that were served, a second, from the begin of the first to the end of the last."""
+    served = [r for r in answers.records if r.served]
+    ns = max((r.end_ns for r in served), default=0) - min((r.start_ns for r in served), default=0)
+    return round(len(served) / (ns / 1e9), 1) if ns > 0 else None
+
+
 def as_json(evidence: Evidence, conditions: Sequence[Condition], about: Mapping[str, Any]) -> dict[str, Any]:
     """Return the whole result as data."""
     counts = evidence.counts
@@ -393,5 +400,6 @@ def as_json(evidence: Evidence, conditions: Sequence[Condition], about: Mapping[
             "claims": msgspec.to_builtins(measure_reuse(evidence.plan, evidence.claimed)),
             "stock": msgspec.to_builtins(measure_reuse(evidence.plan, evidence.stock)),
         },
+        "requests_per_s": {"claims": measure_rate(evidence.claimed), "stock": measure_rate(evidence.stock)},
         "memory": msgspec.to_builtins(list(evidence.memory)),
     }

@@ -15,7 +15,7 @@ def _cell(value: object) -> str:
 
 def render(result: dict[str, Any]) -> str:
     """Return the tables."""
-    about, claims = result["about"], result["claims"]
+    about, claims, rates = result["about"], result["claims"], result["requests_per_s"]
     shape = result["shape"]
     ended = ", ".join(f"{n:,} {name}" for name, n in claims["ended"].items())
     rows = [
@@ -51,5 +51,11 @@ def render(result: dict[str, Any]) -> str:
             "Reuse, second request of a prefix on; `claims` is vLLM with the plugin, `stock` is its own LRU.",
             "",
             table(REUSE_HEAD, rows),
+            "",
+            f"Requests served a second: {_cell(rates['claims'])} with claims, {_cell(rates['stock'])} by stock vLLM. "
+            "Each client asks again as soon as it is answered, and clients, server, engine and worker share "
+            f"{about['cores']} cores: times to the first token are those of a machine with no core to spare, and "
+            "follow from this rate. With a model whose step takes milliseconds the plugin's own work is a visible part of it "
+            "(see Overhead).",
         ]
     )

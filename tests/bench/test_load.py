@@ -17,6 +17,7 @@ from bench.load.judge import (
     as_json,
     count_claims,
     judge,
+    measure_rate,
     measure_reuse,
     read_answers,
     verdict_of,
@@ -203,6 +204,18 @@ def test_the_table_says_what_the_data_says(evidence: Evidence) -> None:
     assert "## Load (`make soak`)" in text and "Result: **holds**." in text
     assert all(f"| {c['name']}: holds |" in text for c in result["conditions"])
     assert "| stock: hard and soft | 4 | 0.25 |" in text
+    assert "Requests served a second: 12000000000.0 with claims, - by stock vLLM." in render(
+        result | {"requests_per_s": {"claims": 12e9, "stock": None}}
+    )
+
+
+def test_the_rate_is_of_served_requests_by_the_clock(evidence: Evidence) -> None:
+    """From the begin of the first to the end of the last; refused ones do not count; no time, no rate."""
+    second = 10**9
+    spread = [record(n, n % 6, start_ns=n * second, end_ns=(n + 2) * second) for n in range(4)]
+    refused = record(9, 1, status=503, error="refused", tokens=[], done=False, start_ns=0, end_ns=99 * second)
+    assert measure_rate(Answers(records=[*spread, refused], begun=5)) == 0.8
+    assert measure_rate(Answers(records=[refused], begun=1)) is None
 
 
 def test_a_plan_claims_every_prefix_once_and_then_mixes(tmp_path: Path) -> None:
