@@ -55,7 +55,7 @@ def render(result: dict[str, Any]) -> str:
             f"Requests served a second: {_cell(rates['claims'])} with claims, {_cell(rates['stock'])} by stock vLLM. "
             "Each client asks again as soon as it is answered, and clients, server, engine and worker share "
             f"{about['cores']} cores: times to the first token are those of a machine with no core to spare, and "
-            "follow from this rate. With a model whose step takes milliseconds the plugin's own work is a visible part of it "
-            "(see Overhead).",
+            "follow from this rate. With a model whose step takes milliseconds the plugin's own work is a visible part "
+            "of it (see Overhead).",
         ]
     )
