@@ -277,6 +277,7 @@ def test_a_loss_in_the_primary_tier_is_none_while_the_tier_has_a_copy():
         "    offload c r1 jobs=0\n",
         f"    stored host {blocks} {ids}\n    offload c r1 jobs=0\n    removed gpu {blocks} {ids}\n",
     )
+    text = text.replace("    done 1\n", f"    done 1\n    stored gpu {blocks} {ids}\n")
     assert audit(text).verdict is Verdict.CONFORMING
     lost = text.replace("    init r2 c\n", f"    removed host {blocks} {ids}\n    init r2 c\n")
     assert "RKV289" in codes(audit(lost))

@@ -86,6 +86,11 @@ class BlockCopies:
             if not tiers:
                 del self.doubtful[block_hash]
 
+    def watcher_of(self, hashes: tuple[str, ...]) -> ClaimState | None:
+        """Return an open claim that needs the first of these blocks, if there is one."""
+        watching = self.watchers.get(hashes[0]) if hashes else None
+        return watching[0] if watching else None
+
     def watch(self, c: ClaimState) -> None:
         """Follow the blocks that the claim's predicate needs; those that do not lie in its tier are yet to be seen."""
         watchers, tier = self.watchers, c.primary_tier

@@ -111,6 +111,7 @@ class RequestState(msgspec.Struct, gc=False, eq=False):
     recomputed_seq: int = -1
     recomputed_pos: Ranges = ()
     reused_seq: int = -1
+    reused_pos: Ranges = ()
     served_seq: int = -1
 
 
@@ -170,6 +171,7 @@ class ClaimState(msgspec.Struct, gc=False, eq=False):
     result_index: int = -1
     lost_seq: int = -1
     lost_blurred: bool = False
+    suspended_loss_seq: int = -1
     primary_loss_seq: int = -1
     primary_blurred: bool = False
     worker: tuple[str, int] | None = None
@@ -300,7 +302,7 @@ class SourceState:
         self.requests: dict[str, RequestState] = {}
         self.recent: dict[str, int] = {}
         self.less_recent: dict[str, int] = {}
-        self.owners: dict[str, str] = {}
+        self.owners: dict[str, dict[str, None]] = {}
         self.alike: dict[tuple[str, Verdict], int] = {}
         self.breaks = 0
         self.jobs: dict[int, JobState] = {}

@@ -84,10 +84,12 @@ class Context:
         )
 
     def goes_on(self, at: int) -> bool:
-        """Tell whether a request comes in, or a claim is accepted, after this index in the same source."""
+        """Tell whether an engine works on after this index: it takes a request or a claim, moves blocks, or answers."""
         e = self.trace[at]
+        kinds = ev.RequestInitialized | ev.RequestAdmitted | ev.ClaimAccepted | ev.JobCreated
         return any(
-            isinstance(f, ev.RequestInitialized | ev.ClaimAccepted) and (f.source, f.epoch) == (e.source, e.epoch)
+            (isinstance(f, kinds) or (isinstance(f, ev.RequestTerminated) and f.finish_status in ("stopped", "length")))
+            and (f.source, f.epoch) == (e.source, e.epoch)
             for f in self.trace[at + 1 :]
         )
 

@@ -110,8 +110,9 @@ BLOCK_COPIES_UNCLEAR = Rule(
     slug="block-copies-unclear",
     title="Block events do not add up",
     checks="that a copy is stored once before it is removed, that a slot holds one block at a time, that the "
-    "blocks of a materialized claim are named and were stored when the source reports blocks, and that no position "
-    "lies beyond the object",
+    "blocks of a materialized claim are named and were stored when the source reports blocks, in the second tier too "
+    "when it is to give them back, that claims of two cache identities share none, and that no position lies beyond "
+    "the object",
     why="whether a copy of the claimed blocks was left is unknown",
     required_order=("block_stored", "block_removed"),
     inconclusive_when="always when it is found",

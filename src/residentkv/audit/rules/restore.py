@@ -57,13 +57,14 @@ REUSE_WITHOUT_RESTORATION = Rule(
     code="RKV257",
     slug="reuse-without-restoration",
     title="A claim was reused although the primary tier could not serve it",
-    checks="that reuse follows the restoration that the request required and stays within what came back, and that "
-    "reuse in place has copies where it says to read",
+    checks="that reuse follows the restoration that the request required and stays within what came back, that by the "
+    "block events copies of it lie in the primary tier when the request has its answer, and that reuse in place has "
+    "copies where it says to read",
     why="the request read blocks that were not the claim's",
     required_order=RESTORE_ORDER,
     contradicts=("restore_before_reuse", "ordered_lifecycle"),
-    inconclusive_when="without block events, in a tier that no event about the claim names; or after a gap in the same "
-    "(source, epoch)",
+    inconclusive_when="only the block events after a restoration are missing; without block events, in a tier that no "
+    "event about the claim names; or after a gap in the same (source, epoch)",
     source="spec sections 6 and 7",
 )
 RECOMPUTE_COUNTED_AS_RESTORE = Rule(
@@ -74,14 +75,16 @@ RECOMPUTE_COUNTED_AS_RESTORE = Rule(
     why="computing again costs what the claim was meant to save, and hides that the copy was lost",
     required_order=RESTORE_ORDER,
     contradicts=("restore_before_reuse", "restoration_failure_outcome", "predicate"),
-    inconclusive_when="after a gap in the same (source, epoch)",
+    inconclusive_when="the reuse was told first, because the request may have lost its blocks later; or after a gap in "
+    "the same (source, epoch)",
     source="spec sections 6 and 7",
 )
 RESTORED_BELOW_PREDICATE = Rule(
     code="RKV259",
     slug="restored-below-predicate",
     title="What came back, with what was still there, does not satisfy the predicate",
-    checks="the predicate over the restored positions and those materialized positions that needed no restoration",
+    checks="the predicate over the restored positions and those materialized positions that needed no restoration and, "
+    "by the block events, have not left the primary tier",
     why="a partial load is not the promised object",
     required_order=RESTORE_ORDER,
     contradicts=("predicate", "restore_before_reuse"),

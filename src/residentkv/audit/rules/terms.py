@@ -22,7 +22,8 @@ READ_AFTER_TERM = Rule(
     code="RKV238",
     slug="read-after-term",
     title="A claim was read after its deadline",
-    checks="that no reuse and no required restoration is later than the deadline of the claim, by the source's clock",
+    checks="that no reuse, no required restoration and no service by a binding is later than the deadline of the "
+    "claim, by the source's clock",
     why="after the term the blocks may be anybody's; the request may have read freed KV and still returned 200",
     required_order=("resident_claim_reused", "the deadline", "resident_claim_expired"),
     contradicts=("expiry_enforcement", "release_before_loss", "ordered_lifecycle"),
@@ -66,7 +67,8 @@ RELEASED_BY_STRANGER = Rule(
     slug="released-by-stranger",
     title="A claim was released by somebody who does not own it",
     checks="that released_by is the owner_scope of the claim, or names the engine (`engine:...`) at its end: no "
-    "request comes in and no claim is accepted afterwards, unless the claim had never been materialized",
+    "request comes in, is let in or gets its answer, no claim is accepted and no transfer begins afterwards, unless "
+    "the claim had never been materialized",
     why="a tenant, or an engine that needs the room, could end the protection of another one",
     contradicts=("release_before_loss", "claim_identity"),
     inconclusive_when="after a gap in the same (source, epoch)",
@@ -76,11 +78,11 @@ EXPIRY_OVERDUE = Rule(
     code="RKV243",
     slug="expiry-overdue",
     title="A claim past its deadline was still held against others",
-    checks="that no refusal or deferral names a claim whose deadline has passed",
+    checks="that no refusal or deferral names a claim whose deadline has passed, and none is materialized then",
     why="a term that nobody enforces is a pin: others are refused for the sake of a promise that has ended",
     required_order=("the deadline", "resident_claim_expired", "decisions about other requests"),
     contradicts=("expiry_enforcement", "ordered_lifecycle"),
-    inconclusive_when=_AFTER_GAP,
+    inconclusive_when="it is materialized, or after a gap in the same (source, epoch), because a renewal may lie in it",
     source="spec section 2; sgl-project/sglang#27024",
 )
 

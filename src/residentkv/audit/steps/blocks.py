@@ -23,6 +23,8 @@ def on_stored(s: SourceState, e: BlockStored) -> None:
     for block_hash, block_id in zip(hashes, ids, strict=True):
         if block_id in place:
             _overwritten(s, e, place[block_id], block_id, block_hash)
+            if place[block_id] == block_hash:
+                continue
         place[block_id] = block_hash
         since[block_id] = seq
         if block_hash in where:
@@ -66,6 +68,8 @@ def _overwritten(s: SourceState, e: BlockStored, old: str, block_id: int, new: s
         f"{s.at(e)} stores block {new} in {e.tier} {block_id}, where {old} lies and was never removed.",
         missing="block_removed",
     )
+    if old == new:
+        return
     since = s.blocks.since[e.tier][block_id]
     left = s.blocks.drop(old, e.tier)
     _doubt_or_settle(s, old, e.tier, (e.tier, old) in s.blocks.anonymous)
@@ -187,6 +191,7 @@ def _gone(s: SourceState, block_hash: str, tier: str, seq: int, stored: int, lef
 
 def _lose(s: SourceState, c: ClaimState, seq: int, blurred: bool) -> None:
     if c.state == RESTORATION_FAILED or (c.cycle is not None and c.cycle.untold is not None):
+        c.suspended_loss_seq = seq
         return  # A failed restoration owes an outcome of its own; the copy was in doubt already.
     if c.lost_seq < 0:
         c.lost_seq = seq

@@ -12,7 +12,7 @@ from residentkv.audit.steps.preference import use
 from residentkv.audit.steps.requests import check_not_refused
 from residentkv.audit.table import MATERIALIZE, MATERIALIZED, OFFLOAD, RESTORATION_FAILED, RESTORE_REQUIRED
 from residentkv.claims.predicates import Ranges
-from residentkv.trace.events import ClaimEvent, ClaimMaterialized, ClaimOffloaded, ClaimReused
+from residentkv.trace.events import ClaimEvent, ClaimMaterialized, ClaimOffloaded, ClaimRestoreRequired, ClaimReused
 from residentkv.trace.published_map import NOT_STATED
 
 MAX_SEARCHED = 4096
@@ -32,6 +32,15 @@ def on_materialized(s: SourceState, e: ClaimMaterialized) -> None:
     if c.materialized_seq >= 0:
         return
     c.materialized_seq = c.used_seq = e.seq
+    if c.deadline_ns is not None and e.mono_ns > c.deadline_ns:
+        s.find(
+            terms.EXPIRY_OVERDUE,
+            c,
+            (c.accepted_seq, e.seq),
+            f"{s.at(e)} at {e.mono_ns} ns is {e.mono_ns - c.deadline_ns} ns after the deadline of the claim.",
+            missing="resident_claim_expired",
+            unknown=True,
+        )
     c.object_blocks = e.object_blocks
     c.primary_tier = e.tier
     retrievable = c.retrievable_pos = clean(e.retrievable_pos)
@@ -76,6 +85,15 @@ def on_materialized(s: SourceState, e: ClaimMaterialized) -> None:
             )
         c.hashes = hashes
         c.needed_hashes = hashes[start : start + count]
+        other = s.blocks.watcher_of(c.needed_hashes)
+        if other is not None and other.cache_identity != c.cache_identity:
+            s.find(
+                offload.BLOCK_COPIES_UNCLEAR,
+                c,
+                (other.materialized_seq, e.seq),
+                f"{s.at(e)} names block {c.needed_hashes[0]} for cache identity {c.cache_identity}; claim "
+                f"{other.claim_id} needs it for {other.cache_identity}.",
+            )
         s.blocks.watch(c)
 
 
@@ -101,6 +119,10 @@ def on_offloaded(s: SourceState, e: ClaimOffloaded) -> None:
         c.generation = e.generation if e.generation is not None else c.generation
     mentioned(s, c, e)
     take(s, c, e, OFFLOAD)
+    if c.suspended_loss_seq >= 0 and c.lost_seq < 0 and any(h not in s.blocks.where for h in c.needed_hashes):
+        c.lost_seq = (
+            c.suspended_loss_seq
+        )  # It promises again what had gone while a failed restoration owed its outcome.
     if c.lost_seq >= 0:
         account_for_loss(s, c, e)
     if c.materialized_seq >= 0 and e.tier_from != c.primary_tier:
@@ -114,6 +136,7 @@ def on_offloaded(s: SourceState, e: ClaimOffloaded) -> None:
     c.offload_tier = e.tier_to
     retrievable = c.offload_pos = clean(e.retrievable_pos)
     beyond_object(s, c, e, retrievable)
+    check_copies_in(s, c, e, e.tier_to, retrievable)
     if c.protects and c.traits is not None and c.traits.frees_on_offload:
         unprotect(s, c)
     c.count("offloaded")
@@ -129,6 +152,42 @@ def on_offloaded(s: SourceState, e: ClaimOffloaded) -> None:
         )
     if c.offload_seqs:
         c.note("offload_identity", *c.offload_seqs)
+
+
+def copies_missing(s: SourceState, c: ClaimState, pos: Ranges, tier: str) -> list[int]:
+    """Return the positions of which no copy lies in a tier by the block events; none when those do not tell."""
+    if not c.hashes or c.unseen:
+        return []
+    hashes, in_tier = c.hashes, s.blocks.in_tier
+    return [p for lo, hi in pos for p in range(lo, min(hi, len(hashes))) if not in_tier(hashes[p], tier)]
+
+
+def check_copies_in(
+    s: SourceState, c: ClaimState, e: ClaimOffloaded | ClaimRestoreRequired, tier: str, pos: Ranges
+) -> None:
+    """File copies that are said to lie in a second tier into which, by its block events, they never came."""
+    blocks, hashes = s.blocks, c.hashes
+    if not hashes or not blocks.places:
+        return
+    known, tells_tier = (c.primary_tier, tier), tier in blocks.places
+    gone = next(
+        (
+            p
+            for lo, hi in pos
+            for p in range(lo, min(hi, len(hashes)))
+            if not blocks.in_tier(hashes[p], tier)
+            and (tells_tier or any(other not in known for other in blocks.tiers_of(hashes[p])))
+        ),
+        None,
+    )
+    if gone is not None:
+        s.find(
+            offload.BLOCK_COPIES_UNCLEAR,
+            c,
+            (e.seq,),
+            f"{s.at(e)} rests on a copy of position {gone} in {tier}; by the block events none lies there.",
+            missing="block_stored",
+        )
 
 
 def _stored_by(s: SourceState, c: ClaimState, e: ClaimOffloaded, retrievable: Ranges) -> tuple[int, ...]:
@@ -271,9 +330,10 @@ def on_reused(s: SourceState, e: ClaimReused) -> None:
     if r.reused_seq >= 0:
         s.find(coverage.REQUEST_ORDER, c, (r.reused_seq, e.seq), f"{s.at(e)}: request {r.request_id} had reused it.")
     r.reused_seq = e.seq
-    if c.predicate is None or c.predicate.holds(clean(e.reused_pos), c.object_blocks):
+    r.reused_pos = clean(e.reused_pos)
+    if c.predicate is None or c.predicate.holds(r.reused_pos, c.object_blocks):
         r.served_seq = e.seq  # Less than what is useful does not explain what the request was computed on.
-    if r.recomputed_seq >= 0 and subtract(e.reused_pos, r.recomputed_pos) != clean(e.reused_pos):
+    if r.recomputed_seq >= 0 and subtract(r.reused_pos, r.recomputed_pos) != r.reused_pos:
         recompute_counted(s, c, e, r.recomputed_seq, r.recomputed_pos)
 
 
@@ -316,16 +376,13 @@ def _readable_there(s: SourceState, c: ClaimState, e: ClaimReused) -> None:
             missing="block_stored",
             unknown=True,
         )
-    if c.hashes and not c.unseen:
-        gone = [
-            p for lo, hi in pos for p in range(lo, min(hi, len(c.hashes))) if not s.blocks.in_tier(c.hashes[p], e.tier)
-        ]
-        if gone:
-            s.find(
-                restore.REUSE_WITHOUT_RESTORATION,
-                c,
-                (c.primary_loss_seq, e.seq),
-                f"{s.at(e)} reads in {e.tier}; no copy of position {gone[0]} (and {len(gone) - 1} more) lies there.",
-                missing="resident_claim_restored",
-                unknown=c.primary_blurred,
-            )
+    gone = copies_missing(s, c, pos, e.tier)
+    if gone:
+        s.find(
+            restore.REUSE_WITHOUT_RESTORATION,
+            c,
+            (c.primary_loss_seq, e.seq),
+            f"{s.at(e)} reads in {e.tier}; no copy of position {gone[0]} (and {len(gone) - 1} more) lies there.",
+            missing="resident_claim_restored",
+            unknown=c.primary_blurred,
+        )

@@ -36,7 +36,7 @@ def on_accepted(s: SourceState, e: ClaimAccepted) -> None:
         check_let_go(s, e)
     if e.generation != 0:
         generation_differs(s, c, e, 0)
-    s.owners[e.claim_id] = e.owner_scope
+    s.owners.setdefault(e.claim_id, {})[e.owner_scope] = None
     c.state = ACCEPTED
     c.accepted_seq = e.seq
     c.last_seq = e.seq
@@ -204,7 +204,7 @@ def on_rejected(s: SourceState, e: ClaimRejected) -> None:
     if c is None:
         return
     _decided_for(s, c, e)
-    s.owners.setdefault(e.claim_id, e.owner_scope)
+    s.owners.setdefault(e.claim_id, {}).setdefault(e.owner_scope)
     c.state = REJECT.target
     c.last_seq = c.end_seq = e.seq
     c.ended = True

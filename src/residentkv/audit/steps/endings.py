@@ -139,8 +139,8 @@ def _never_accepted(s: SourceState, c: ClaimState) -> None:
 
 
 def _other_owner(s: SourceState, c: ClaimState) -> str | None:
-    owner = s.owners.get(c.claim_id)
-    return owner if owner != c.owner_scope else None
+    owners = s.owners.get(c.claim_id, {})
+    return None if c.owner_scope in owners else next(iter(owners), None)
 
 
 def amend_result(s: SourceState, index: int, finding: Finding) -> None:

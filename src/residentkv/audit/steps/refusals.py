@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from residentkv.audit.rules import capacity, coverage, failure, refusal, terms
 from residentkv.audit.state import ClaimState, RequestState, SourceState
+from residentkv.audit.steps.endings import check_let_go
 from residentkv.audit.steps.requests import check_not_refused, ended_at, finish_word, open_request
 from residentkv.audit.table import HARMED
 from residentkv.trace.events import (
@@ -242,6 +243,8 @@ def sum_differs(s: SourceState, e: Lost | RequestAdmitted, protected: int) -> No
 def on_admitted(s: SourceState, e: RequestAdmitted) -> None:
     """The request fits, possibly after named actions that made room."""
     s.admissions += 1
+    if s.let_go:
+        check_let_go(s, e)
     r = open_request(s, e)
     if r is None:
         return
@@ -324,13 +327,11 @@ def _relieved_by(s: SourceState, verb: str, claim_id: str) -> int | None:
     wanted = _STATES.get(verb)
     if wanted is None:
         return None
-    owner = s.owners.get(claim_id)
-    if owner is None:
-        return None
-    c = s.claims.get((owner, claim_id))
-    if c is not None:
-        return c.footprint_blocks if c.state_name() in wanted and not c.protects else None
-    ended = s.ended.get((owner, claim_id))
-    if ended is not None and s.results[ended.result].state in wanted:
-        return ended.footprint_blocks
+    for owner in s.owners.get(claim_id, ()):  # Two owners may use one name; the action does not say whose it is.
+        c = s.claims.get((owner, claim_id))
+        if c is not None and c.state_name() in wanted and not c.protects:
+            return c.footprint_blocks
+        ended = s.ended.get((owner, claim_id)) if c is None else None
+        if ended is not None and s.results[ended.result].state in wanted:
+            return ended.footprint_blocks
     return None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from residentkv.audit.ranges import intersect, say, within
 from residentkv.audit.rules import coverage, failure, refusal, restore
 from residentkv.audit.state import ClaimState, Cycle, RequestState, SourceState
-from residentkv.audit.steps.endings import collapse
+from residentkv.audit.steps.endings import check_let_go, collapse
 from residentkv.audit.steps.requests import FAILED, FINAL, SERVED, WITHDRAWN, finish_word, open_request
+from residentkv.audit.steps.restores import check_restored_copies
 from residentkv.audit.table import DEMOTED, HARMED
 from residentkv.trace.events import RequestTerminated
 
@@ -41,8 +42,12 @@ def on_terminated(s: SourceState, e: RequestTerminated) -> None:
             f"{s.at(e)}: request {rid} was deferred at {s.seq(r.deferred_seq)} and served without being admitted.",
             missing="active_request_admitted",
         )
+    if served and s.let_go:
+        check_let_go(s, e)
     if c is not None:
         _end_of_claimed(s, c, r, e, word)
+        if served:
+            check_restored_copies(s, c, r, e)
         c.open_requests -= 1
         if c.materialized_seq >= 0:
             c.used_seq = e.seq  # Until now the request held the blocks, whatever else went.

@@ -103,6 +103,15 @@ def on_recomputed(s: SourceState, e: RequestRecomputed) -> None:
             f"{s.at(e)}: positions {say(again)} were recomputed at {s.seq(r.recomputed_seq)}.",
         )
     c = r.claim
+    read = intersect(pos, r.reused_pos)
+    if read:
+        s.find(
+            restore.RECOMPUTE_COUNTED_AS_RESTORE,
+            c,
+            (r.reused_seq, e.seq),
+            f"{s.at(e)} computes positions {say(read)} again, which the request had reused at {s.seq(r.reused_seq)}.",
+            unknown=True,
+        )
     if c is not None and c.materialized_seq >= 0 and (c.traits is None or c.traits.reports_loss):
         _recomputed_claim(s, c, r, e, pos)
     r.recomputed_pos = union(r.recomputed_pos, pos)

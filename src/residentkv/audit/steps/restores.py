@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from residentkv.audit.ranges import clean, intersect, say, subtract, union, within
-from residentkv.audit.rules import coverage, offload, restore
-from residentkv.audit.state import ClaimState, Cycle, SourceState
-from residentkv.audit.steps.copies import beyond_object, check_read, recompute_counted
+from residentkv.audit.rules import coverage, restore
+from residentkv.audit.state import ClaimState, Cycle, RequestState, SourceState
+from residentkv.audit.steps.copies import (
+    beyond_object,
+    check_copies_in,
+    check_read,
+    copies_missing,
+    recompute_counted,
+)
 from residentkv.audit.steps.joins import acting, claim_of, generation_differs, take
 from residentkv.audit.steps.preference import use
 from residentkv.audit.steps.requests import check_not_refused
 from residentkv.audit.table import REQUIRE_RESTORE, RESTORE, RESTORED
-from residentkv.claims.predicates import Ranges
-from residentkv.trace.events import ClaimRestored, ClaimRestoreRequired, ClaimReusedAfterRestore
+from residentkv.claims.predicates import ranges_of
+from residentkv.trace.events import ClaimRestored, ClaimRestoreRequired, ClaimReusedAfterRestore, RequestTerminated
 from residentkv.trace.published_map import NOT_STATED
 
 
@@ -31,8 +37,7 @@ def on_restore_required(s: SourceState, e: ClaimRestoreRequired) -> None:
     c.count("restore_required")
     if e.tier_from != c.offload_tier or e.tier_to != c.primary_tier:
         _tier_differs(s, c, e)
-    if c.hashes and s.blocks.places:
-        _copies_there(s, c, e, required)
+    check_copies_in(s, c, e, e.tier_from, required)
     if r is None:
         return
     r.cycle = cycle
@@ -61,31 +66,6 @@ def on_restore_required(s: SourceState, e: ClaimRestoreRequired) -> None:
         )
     elif r.lookup_tier != e.tier_from:
         _tier_differs(s, c, e)
-
-
-def _copies_there(s: SourceState, c: ClaimState, e: ClaimRestoreRequired, required: Ranges) -> None:
-    """File copies that are to be brought back from a tier into which, by its block events, they never came."""
-    blocks, known = s.blocks, (c.primary_tier, e.tier_from)
-    tells_tier = e.tier_from in blocks.places
-    gone = next(
-        (
-            p
-            for lo, hi in required
-            for p in range(lo, min(hi, len(c.hashes)))
-            if not blocks.in_tier(c.hashes[p], e.tier_from)
-            and (tells_tier or any(tier not in known for tier in blocks.tiers_of(c.hashes[p])))
-        ),
-        None,
-    )
-    if gone is not None:
-        s.find(
-            offload.BLOCK_COPIES_UNCLEAR,
-            c,
-            (e.seq,),
-            f"{s.at(e)} is to bring position {gone} back from {e.tier_from}; by the block events no copy of it lies "
-            "there.",
-            missing="block_stored",
-        )
 
 
 def not_stated(tier: str) -> bool:
@@ -136,6 +116,9 @@ def on_restored(s: SourceState, e: ClaimRestored) -> None:
     job = cycle.job
     ok_pos = job.ok_pos if job is not None else ()
     here = subtract(c.retrievable_pos, cycle.required_pos)
+    gone = copies_missing(s, c, here, c.primary_tier)
+    if gone:
+        here = subtract(here, ranges_of(gone))
     available = back if not here else union(back, here)
     if not back or (back != ok_pos and not within(back, union(ok_pos, here))):
         s.find(
@@ -151,6 +134,7 @@ def on_restored(s: SourceState, e: ClaimRestored) -> None:
             c,
             (cycle.required_seq, e.seq),
             f"{s.at(e)}: available are positions {say(available)}; {c.predicate_text} needs {say(c.needed_pos)}.",
+            unknown=bool(gone) and c.primary_blurred,
         )
     cycle.restored_seq = e.seq
     cycle.restored_pos = available
@@ -260,6 +244,25 @@ def on_reuse_after_restore(s: SourceState, e: ClaimReusedAfterRestore) -> None:
         return
     check_not_refused(s, r, e)
     r.reused_seq = e.seq
+    r.reused_pos = pos
     r.served_seq = e.seq
     if r.recomputed_seq >= 0 and intersect(pos, r.recomputed_pos):
         recompute_counted(s, c, e, r.recomputed_seq, r.recomputed_pos)
+
+
+def check_restored_copies(s: SourceState, c: ClaimState, r: RequestState, e: RequestTerminated) -> None:
+    """A served request still holds what it read: by the block events its copies lie in the primary tier by now."""
+    cycle = r.cycle
+    if cycle is None or cycle.restored_seq < 0 or cycle.reuse_seq < 0:
+        return
+    gone = copies_missing(s, c, r.reused_pos, c.primary_tier)
+    if gone:
+        s.find(
+            restore.REUSE_WITHOUT_RESTORATION,
+            c,
+            (cycle.restored_seq, cycle.reuse_seq, e.seq),
+            f"{s.at(e)}: the request reused what was restored at {s.seq(cycle.restored_seq)}; by the block events no "
+            f"copy of position {gone[0]} (and {len(gone) - 1} more) came into {c.primary_tier}.",
+            missing="block_stored",
+            unknown=True,
+        )

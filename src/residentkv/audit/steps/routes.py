@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from residentkv.audit.rules import lifecycle, restore, routing
 from residentkv.audit.state import SourceState
+from residentkv.audit.steps.copies import check_read
 from residentkv.audit.steps.joins import acting, claim_of, generation_differs, mentioned
 from residentkv.audit.table import IS_OPEN
 from residentkv.trace.events import ClaimRouteBound, ClaimRouteOutcome
@@ -111,6 +112,7 @@ def on_route_outcome(s: SourceState, e: ClaimRouteOutcome) -> None:
             missing="resident_claim_materialized",
         )
     if e.outcome == "served_by_binding":
+        check_read(s, c, e)
         c.note("route_binding", c.worker_seq, e.seq)  # A binding that no request was ever served by binds nothing.
     c.note("route_outcome", e.seq)
     c.note("scoped_outcome", e.seq)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from residentkv.audit.ranges import clean, intersect, say, subtract, union, within
 from residentkv.audit.rules import acceptance, offload, restore
 from residentkv.audit.state import ClaimState, JobState, Key, SourceState
-from residentkv.audit.steps.endings import collapse
+from residentkv.audit.steps.endings import check_let_go, collapse
 from residentkv.audit.steps.joins import not_joined
 from residentkv.audit.steps.requests import ended_at, open_request
 from residentkv.audit.table import RESTORE_REQUIRED
@@ -37,6 +37,8 @@ def on_job_created(s: SourceState, e: JobCreated) -> None:
     """A transfer begins; from here on it is joined by its number."""
     s.transfers += 1
     s.authoritative = True
+    if s.let_go:
+        check_let_go(s, e)
     jobs = s.jobs
     old = jobs.get(e.job_id)
     key: Key | None = None
