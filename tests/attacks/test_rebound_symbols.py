@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -39,12 +40,45 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
         (POOL + "\n\nclass Other:\n    x = (evict := 1)\n", 0),
         (POOL + "\n\nPool.evict = LIMIT\n", 11),
         (POOL + "\n\ndef other(x):\n    global accept\n    accept = x\n", 11),
+        (POOL + "\n\nfrom somertime.fast import *\n", 11),
     ],
 )
 def test_a_symbol_that_is_bound_again_or_only_quoted_is_not_verified(pool: str, code: int, site: Site) -> None:
     """Whatever takes the name leaves no one symbol; a string defines none, and a function's own name takes nothing."""
     site.pool.write_text(pool)
     assert site.run("check", "--mode", "best_effort") == code
+
+
+INDENTED = textwrap.indent(POOL[POOL.index("class Pool") :], "    ")
+FALLBACK = f"try:\n    from fast import Pool\nexcept ImportError:\n{INDENTED}"
+STARRED = f"from fast import *\n\nif LIMIT:\n{INDENTED}"
+
+
+@pytest.mark.parametrize(
+    ("pool", "code"),
+    [
+        (POOL + "\n\ndel Pool\n", 11),
+        (POOL + "\n\nPool = object\n", 11),
+        (POOL + "\n\nclass Pool:\n    pass\n", 11),
+        (POOL + "\n\nfrom fast import Pool\n", 11),
+        (POOL + "\n\ntry:\n    from fast import Pool\nexcept ImportError:\n    pass\n", 11),
+        (POOL + "\n\nfrom somertime.fast import *\n", 11),
+        (POOL + "\n\nif LIMIT:\n    from somertime.fast import *\n", 11),
+        (FALLBACK, 11),
+        (STARRED, 11),
+        (POOL.replace("class Pool:", "class Lake:") + "\n\nLake = object\n", 11),
+        ("from somertime.fast import *\n" + POOL, 0),
+        (STARRED.replace("from fast import *", "import fast"), 0),
+        (POOL.replace("class Pool:", "class Lake:"), 0),
+        (POOL + "\n\ndef other():\n    Pool = object\n", 0),
+        (POOL + "\n\nclass Other:\n    Pool = object\n", 0),
+        (POOL + "\n\nPool.other = LIMIT\n", 0),
+    ],
+)
+def test_a_symbol_of_a_class_that_is_bound_again_is_not_verified(pool: str, code: int, site: Site) -> None:
+    """Another class of that name has other methods; a star import may bring one, unless a statement below settles it."""
+    site.pool.write_text(pool)
+    assert site.run("anchors", "verify", "evict") == code
 
 
 def test_a_copy_with_a_version_that_is_none_is_not_passed_over(

@@ -27,6 +27,7 @@ from residentkv.lowering.text import (
     render_span,
     split_lines,
     symbol_spans,
+    uncertain_name,
 )
 
 
@@ -292,13 +293,14 @@ class AnchorVerifier:
                 file.symbols = symbol_spans(file.raw)
             except (SyntaxError, ValueError, RecursionError, MemoryError) as e:
                 return Found(AnchorState.UNREADABLE, f"the file cannot be parsed as Python: {e}")
-        spans = file.symbols.get(symbol, [])
-        if len(spans) > 1:
-            where = ", ".join(render_span(s) for s in spans)
-            sentence = f"{symbol} is defined {len(spans)} times (lines {where}), expected once; anchor lines instead"
+        unsure = uncertain_name(file.symbols, symbol)
+        if unsure is None:
+            return _compare(anchor, file, file.symbols[symbol][0])
+        if symbol in file.symbols:
+            spans = file.symbols.get(unsure, [])
+            where = ", ".join(render_span(s) for s in spans) or "none"
+            sentence = f"{unsure} is defined {len(spans)} times (lines {where}), expected once; anchor lines instead"
             return Found(AnchorState.CHANGED, sentence)
-        if spans:
-            return _compare(anchor, file, spans[0])
         elsewhere = _search(anchor, file, file.symbols)
         if elsewhere is None:
             return Found(AnchorState.ABSENT, f"the file has no {symbol}")
@@ -375,16 +377,22 @@ def _locate_lines(anchor: CodeAnchor, file: _File) -> Found:
 
 
 def _search(anchor: CodeAnchor, file: _File, symbols: Mapping[str, Sequence[LineSpan]]) -> LineSpan | None:
-    """Return the only place in the file that has the text of the anchor; none when it is in several."""
+    """Return the only place in the file that has the text of the anchor; none when it is in several.
+
+    Of a symbol that is gone this is another symbol, one that is bound once: its text in a string is no symbol.
+    """
     if anchor.sha256 is UNSET:
         return None
-    spans = {span for spans in symbols.values() for span in spans}
-    if anchor.lines is not None and anchor.symbol is None:  # The text of a symbol in a string is no symbol.
-        first, last = parse_span(anchor.lines)
+    if anchor.symbol is not None:
+        spans = {span for spans in symbols.values() for span in spans}
+        certain = {spans[0] for name, spans in symbols.items() if uncertain_name(symbols, name) is None}
+    else:
+        first, last = parse_span(anchor.lines or "1-1")
         height = last - first + 1
-        spans |= {(n, n + height - 1) for n in range(1, len(file.lines) - height + 2)}
+        spans = {(n, n + height - 1) for n in range(1, len(file.lines) - height + 2)}
+        certain = spans
     matches = [s for s in sorted(spans) if _digest(file, s) == anchor.sha256 and not _is_blank(file, s)]
-    return matches[0] if len(matches) == 1 else None
+    return matches[0] if len(matches) == 1 and matches[0] in certain else None
 
 
 def _verify_trace(name: str, anchor: TraceAnchor, target: str, raw: bytes) -> AnchorReport:

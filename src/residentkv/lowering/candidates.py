@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from residentkv.claims.modes import Mode
 from residentkv.lowering.edit import Value
-from residentkv.lowering.text import symbol_spans
+from residentkv.lowering.text import symbol_spans, uncertain_name
 
 WORDS: Mapping[str, tuple[frozenset[str], tuple[Mode, ...]]] = {
     "retention": (
@@ -64,8 +64,9 @@ def find_candidates(file: str, source: bytes) -> Iterator[Candidate]:
     """
     if not _ANY.search(source):
         return
-    for symbol, spans in symbol_spans(source).items():
-        if len(spans) == 1:
+    symbols = symbol_spans(source)
+    for symbol in symbols:
+        if uncertain_name(symbols, symbol) is None:
             yield from (Candidate(word, file, symbol) for word in words_of(symbol))
 
 

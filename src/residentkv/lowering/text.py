@@ -7,7 +7,7 @@ import bisect
 import hashlib
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _LINE_END_BYTES = re.compile(rb"\r\n|\r|\n")
@@ -68,7 +68,8 @@ def symbol_spans(source: bytes) -> dict[str, list[LineSpan]]:
     class, as `Pool.evict = other`), annotated fields, targets of `for`, `with`, `del`, `except` and `:=`, captures of
     `match`, imports; also inside `if`, `try`, `with`, `for` and `match`, and in a function that says `global`.
     A symbol that is bound more than once (overloads, a property and its setter, a
-    fallback after ImportError) has several places: which one counts cannot be told from the text.
+    fallback after ImportError) has several places: which one counts cannot be told from the text. `from x import *`
+    may bind every name of the module, except those that a statement below it surely binds again.
 
     Raises:
         SyntaxError, ValueError: the file is not Python of this interpreter's version.
@@ -80,7 +81,30 @@ def symbol_spans(source: bytes) -> dict[str, list[LineSpan]]:
     rare = [n for n, line in enumerate(_LINE_END_BYTES.split(source), start=1) if b":=" in line or b"global" in line]
     for name, span in _bindings(tree.body, "", rare):
         spans.setdefault(name, []).append(span)
+    stars = spans.pop("*", [])
+    sure = _surely_bound(tree) if stars else set()
+    for name in [n for n in spans if "." not in n]:
+        bound_at = spans[name][0][0] if name in sure else 0
+        spans[name] += [star for star in stars if star[1] >= bound_at]
     return spans
+
+
+def uncertain_name(symbols: Mapping[str, Sequence[LineSpan]], symbol: str) -> str | None:
+    """Return which of a symbol and the names that it lies in (`Pool.evict`, `Pool`) is not bound exactly once, if any.
+
+    When `Pool` is bound again, `Pool.evict` is what the other one has, wherever its text stands.
+    """
+    name = symbol
+    while name and len(symbols.get(name, ())) == 1:
+        name = name.rpartition(".")[0]
+    return name or None
+
+
+def _surely_bound(tree: ast.Module) -> set[str]:
+    """Return what statements of the module itself bind, not what stands in a branch, a loop or a function."""
+    definitions = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    sure = [n for n in tree.body if isinstance(n, definitions) or not (hasattr(n, "body") or hasattr(n, "cases"))]
+    return {name for name, _ in _bindings(sure, "", ())}
 
 
 def _bindings(body: Sequence[ast.AST], prefix: str, rare: Sequence[int]) -> Iterator[tuple[str, LineSpan]]:
