@@ -76,7 +76,7 @@ STARRED = f"from fast import *\n\nif LIMIT:\n{INDENTED}"
     ],
 )
 def test_a_symbol_of_a_class_that_is_bound_again_is_not_verified(pool: str, code: int, site: Site) -> None:
-    """Another class of that name has other methods; a star import may bring one, unless a statement below settles it."""
+    """Another class of that name has other methods; a star import may bring one unless a later statement settles it."""
     site.pool.write_text(pool)
     assert site.run("anchors", "verify", "evict") == code
 

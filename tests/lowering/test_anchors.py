@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -105,11 +106,26 @@ def test_lines_that_moved_are_found_when_they_are_in_one_place():
     assert verify(LIMIT, Copy("LIMIT = 7\n\n\n\n" + POOL)).state is AnchorState.CHANGED
 
 
+def test_lines_are_not_looked_for_where_that_takes_too_long():
+    """4,000 lines at 4,000 places: they count as changed, in no time, and the sentence says so."""
+    lines = [f"x{n} = 1" for n in range(8_000)]
+    anchor = msgspec.structs.replace(LIMIT, lines="1-4000", sha256=digest_lines(lines[1:4001]))
+    start = time.perf_counter()
+    report = verify(anchor, Copy("\n".join(lines)))
+    assert time.perf_counter() - start < 1
+    assert report.state is AnchorState.CHANGED
+    assert "not looked for elsewhere" in report.sentence
+    fewer = msgspec.structs.replace(LIMIT, lines="1-40", sha256=digest_lines(lines[1:41]))
+    assert verify(fewer, Copy("\n".join(lines))).state is AnchorState.MOVED
+
+
 def test_a_method_that_moved_to_another_class_with_the_same_text_is_moved():
-    """The symbol is gone, its text is not."""
-    report = verify(EVICT, Copy(POOL.replace("class Pool", "class Lake")))
+    """The symbol is gone, its text is not; a class that is bound twice is not where it went."""
+    lake = POOL.replace("class Pool", "class Lake")
+    report = verify(EVICT, Copy(lake))
     assert report.state is AnchorState.MOVED
     assert "Pool.evict is gone" in report.sentence
+    assert verify(EVICT, Copy(f"{lake}\nLake = object\n")).state is AnchorState.ABSENT
 
 
 def test_an_old_text_kept_under_another_name_does_not_excuse_a_changed_symbol():
@@ -142,6 +158,9 @@ def test_a_symbol_that_is_defined_twice_is_not_verified():
     report = verify(EVICT, Copy(POOL + "\n\nclass Pool:\n    def evict(self): ...\n"))
     assert report.state is AnchorState.CHANGED
     assert "Pool.evict is defined 2 times" in report.sentence
+    report = verify(EVICT, Copy(POOL + "\n\nPool = object\n"))
+    assert report.state is AnchorState.CHANGED
+    assert "Pool is defined 2 times" in report.sentence
 
 
 @pytest.mark.parametrize("content", [None, "def broken(:\n", "\udcff\udcfe"])

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -256,6 +257,24 @@ def test_a_document_counts_only_when_its_text_is_given(tmp_path):
     assert sources.document_text("https://example.org/page").split() == ["Kept", "&", "held", "for", "ever."]
     with pytest.raises(TargetUnreadableError, match="--document URL=FILE"):
         sources.document_text("https://example.org/other")
+
+
+@pytest.mark.parametrize("text", ["<script ", "<style>x</styl", "<!-- ", "<"])
+def test_a_page_that_opens_and_never_closes_is_read_once(tmp_path, text):
+    """Two megabytes of it take no minutes, and what stands in an element without end is no text of the page."""
+    page = tmp_path / "page.html"
+    page.write_text("<p>Kept.</p>" + text * (2_000_000 // len(text)) + "held for ever")
+    start = time.perf_counter()
+    assert machine_sources(documents={"u": page}).document_text("u").split() == ["Kept."]
+    assert time.perf_counter() - start < 5
+
+
+def test_a_page_with_a_number_of_thousands_of_digits_is_unreadable(tmp_path):
+    """No reader takes it for a character, and it is no reason to fail."""
+    page = tmp_path / "page.html"
+    page.write_text(f"<p>Kept &#{'9' * 5_000}; for ever.</p>")
+    with pytest.raises(TargetUnreadableError, match="no page that can be read"):
+        machine_sources(documents={"u": page}).document_text("u")
 
 
 def test_a_place_that_was_named_and_does_not_exist_is_an_error(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -145,3 +147,11 @@ def test_white_space_in_a_quote_does_not_matter():
     """A quotation is wrapped differently in every copy."""
     assert digest_quote(" a  b\n c ") == digest_quote("a b c")
     assert digest_quote("a b c") != digest_quote("a b C")
+
+
+def test_a_long_indentation_takes_no_longer_than_its_text():
+    """Ten lines of 100,000 blanks and tabs in turn; shortening the indent by one at a time took minutes."""
+    lines = [indent * 100_000 + "x" for indent in (" ", "\t")] * 5
+    start = time.perf_counter()
+    assert normalise(lines) == "\n".join(lines)
+    assert time.perf_counter() - start < 1

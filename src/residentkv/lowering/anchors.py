@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import msgspec
@@ -29,6 +29,13 @@ from residentkv.lowering.text import (
     symbol_spans,
     uncertain_name,
 )
+
+MAX_SEARCHED_BYTES = 1 << 28
+"""How much is digested to find lines that moved: every place is, since a digest says nothing about the text."""
+_LINE_COST_BYTES = 64
+"""What it costs to normalise a line, however short."""
+_PLACE_COST_LINES = 8
+"""What it costs to digest a place, however few lines it has."""
 
 
 class TargetAbsentError(ResidentKVError):
@@ -368,6 +375,9 @@ def _locate_lines(anchor: CodeAnchor, file: _File) -> Found:
             return here
     else:
         here = Found(AnchorState.ABSENT, f"the file has {len(file.lines)} lines, expected lines {anchor.lines}")
+    height = span[1] - span[0] + 1
+    if (height + _PLACE_COST_LINES) * (len(file.raw) + _LINE_COST_BYTES * len(file.lines)) > MAX_SEARCHED_BYTES:
+        return replace(here, sentence=f"{here.sentence}; not looked for elsewhere, since the file is too long for it")
     elsewhere = _search(anchor, file, {})
     if elsewhere is None:
         return here

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import bisect
 import hashlib
+import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,10 +29,7 @@ def normalise(lines: Sequence[str]) -> str:
     """Return the text that is digested: no trailing blanks, LF line ends, no indentation common to all lines."""
     stripped = [line.rstrip(" \t\f\v") for line in lines]
     indents = [line[: len(line) - len(line.lstrip(" \t"))] for line in stripped if line]
-    common = indents[0] if indents else ""
-    for indent in indents:
-        while not indent.startswith(common):
-            common = common[:-1]
+    common = os.path.commonprefix(indents)  # noqa: RUF071 (characters are what is compared)
     return "\n".join(line[len(common) :] for line in stripped)
 
 

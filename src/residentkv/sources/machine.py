@@ -18,8 +18,9 @@ from residentkv.sources.cache import MAX_TRACE_BYTES, checkouts_dir, packages_di
 from residentkv.sources.git import Checkouts, normalise_repository
 from residentkv.sources.installed import find_installed, read_limited
 
-_SKIPPED = re.compile(r"<(script|style)\b.*?</\1\s*>|<!--.*?-->", re.S | re.I)
-_TAG = re.compile(r"<[^>]*>")
+# What is opened and never closed goes to the end, as in a browser; and no text is then read more than once.
+_SKIPPED = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)", re.S | re.I)
+_TAG = re.compile(r"<[^>]*(?:>|\Z)")
 
 
 @dataclass(slots=True)
@@ -78,7 +79,10 @@ class MachineSources:
             raise TargetUnreadableError("its text was not read in this run; give --document URL=FILE")
         text = read_limited(path).decode("utf-8", "replace")
         if path.suffix.lower() in (".html", ".htm"):
-            text = html.unescape(_TAG.sub(" ", _SKIPPED.sub(" ", text)))
+            try:
+                text = html.unescape(_TAG.sub(" ", _SKIPPED.sub(" ", text)))
+            except ValueError as e:  # a character reference of thousands of digits
+                raise TargetUnreadableError(f"{path} is no page that can be read: {e}") from None
         return text
 
     def trace_bytes(self, descriptor: str, file: str) -> bytes:
