@@ -48,6 +48,17 @@ def sdist(folder: Path, members: list[tuple[str, str]], links: tuple[str, ...] =
     return path
 
 
+def editable(folder: Path) -> Path:
+    """Install a project of src layout as editable, and return the folder that records it."""
+    project, info = folder / "project", folder / "site" / "somertime-1.4.2.dist-info"
+    for made in (project / "src" / "somertime", info):
+        made.mkdir(parents=True)
+    (project / "src" / "somertime" / "pool.py").write_text(POOL)
+    (info / "METADATA").write_text(METADATA)
+    (info / "direct_url.json").write_text(json.dumps({"url": project.as_uri(), "dir_info": {"editable": True}}))
+    return info.parent
+
+
 INFO = ("somertime-1.4.2.dist-info/METADATA", METADATA)
 PKG = ("somertime-1.4.2/PKG-INFO", METADATA)
 
@@ -151,14 +162,7 @@ def test_two_recorded_versions_in_one_folder_are_unreadable(tmp_path):
 
 def test_an_editable_installation_is_read_from_its_project(tmp_path):
     """The folder of an editable package holds no files of it."""
-    project = tmp_path / "project"
-    (project / "src" / "somertime").mkdir(parents=True)
-    (project / "src" / "somertime" / "pool.py").write_text(POOL)
-    info = tmp_path / "site" / "somertime-1.4.2.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(METADATA)
-    (info / "direct_url.json").write_text(json.dumps({"url": project.as_uri(), "dir_info": {"editable": True}}))
-    (copy,) = find_installed("somertime", [tmp_path / "site"])
+    (copy,) = find_installed("somertime", [editable(tmp_path)])
     assert copy.read("somertime/pool.py").decode() == POOL
 
 

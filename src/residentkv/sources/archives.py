@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import email
+import posixpath
+import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
@@ -15,6 +17,8 @@ from residentkv.lowering.anchors import PackageCopy, TargetAbsentError, TargetUn
 from residentkv.sources.cache import MAX_FILE_BYTES
 
 _SDIST_PREFIXES = ("", "src/", "python/", "lib/")
+_INSTALLED_BESIDE = re.compile(r"[^/]+\.data/(?:purelib|platlib|data/(?:.+/)?(?:site|dist)-packages)/")
+"""Where a wheel holds files that an installer puts beside, or over, those at its top."""
 MAX_MEMBERS = 200_000
 _BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError)
 
@@ -29,20 +33,24 @@ class WheelCopy:
         except _BROKEN as e:
             raise TargetUnreadableError(f"{path} is not a zip archive: {e}") from None
         self._names: dict[str, list[zipfile.ZipInfo]] = {}
-        for info in self._zip.infolist()[:MAX_MEMBERS]:
-            self._names.setdefault(info.filename, []).append(info)
+        if len(self._zip.infolist()) > MAX_MEMBERS:
+            raise TargetUnreadableError(f"{path} has more than {MAX_MEMBERS} members")
+        for info in self._zip.infolist():
+            if not info.is_dir():
+                self._names.setdefault(posixpath.normpath(info.filename), []).append(info)
         found = [n for n in self._names if n.count("/") == 1 and n.endswith((".dist-info/METADATA", "/PKG-INFO"))]
         if len(found) != 1:
             raise TargetUnreadableError(f"{path} has {len(found)} metadata files, expected one")
-        self._prefixes = ("",) if found[0].endswith("METADATA") else _below(found[0].split("/")[0])
+        beside = {m[0] for name in self._names if (m := _INSTALLED_BESIDE.match(name))}
+        self._prefixes = ("", *sorted(beside)) if found[0].endswith("METADATA") else _below(found[0].split("/")[0])
         self.distribution, self.version = _name_and_version(self._member(found[0]), self.place)
 
     def read(self, file: str) -> bytes:
         """Return a file of it; see `PackageCopy.read`."""
-        for prefix in self._prefixes:
-            if prefix + file in self._names:
-                return self._member(prefix + file)
-        raise TargetAbsentError(f"{file} is not in the archive")
+        found = [self._member(prefix + file) for prefix in self._prefixes if prefix + file in self._names]
+        if not found:
+            raise TargetAbsentError(f"{file} is not in the archive")
+        return the_one_text(found, file)
 
     def files(self) -> Iterator[str]:
         """Yield the files of it; see `PackageCopy.files`."""
@@ -71,11 +79,12 @@ class SdistCopy:
                 for count, member in enumerate(tar):
                     if count >= MAX_MEMBERS:
                         raise TargetUnreadableError(f"{path} has more than {MAX_MEMBERS} members")
-                    tops.add(member.name.split("/")[0])
+                    name = posixpath.normpath(member.name)
+                    tops.add(name.split("/")[0])
                     stream = tar.extractfile(member) if member.isreg() and member.size <= MAX_FILE_BYTES else None
                     content = None if stream is None else stream.read()
                     # A name that occurs twice is ambiguous: what an extraction would leave depends on the tool.
-                    self._files[member.name] = None if member.name in self._files else content
+                    self._files[name] = None if name in self._files else content
         except _BROKEN as e:
             raise TargetUnreadableError(f"{path} is not a tar archive: {e}") from None
         if len(tops) != 1:
@@ -89,13 +98,13 @@ class SdistCopy:
 
     def read(self, file: str) -> bytes:
         """Return a file of it; see `PackageCopy.read`."""
-        for prefix in self._prefixes:
-            if prefix + file in self._files:
-                content = self._files[prefix + file]
-                if content is None:
-                    raise TargetUnreadableError(f"{file} in {self.place} is not one plain file of a readable size")
-                return content
-        raise TargetAbsentError(f"{file} is not in the archive")
+        found = [self._files[prefix + file] for prefix in self._prefixes if prefix + file in self._files]
+        if not found:
+            raise TargetAbsentError(f"{file} is not in the archive")
+        plain = [content for content in found if content is not None]
+        if len(plain) < len(found):
+            raise TargetUnreadableError(f"{file} in {self.place} is not one plain file of a readable size")
+        return the_one_text(plain, file)
 
     def files(self) -> Iterator[str]:
         """Yield the files of it; see `PackageCopy.files`."""
@@ -111,6 +120,19 @@ def open_archive(path: Path) -> PackageCopy:
     if path.name.endswith((".whl", ".zip")):
         return WheelCopy(path)
     return SdistCopy(path)
+
+
+def the_one_text(found: Sequence[bytes], file: str) -> bytes:
+    """Return what every file holds that may be the one that is imported; there is at least one.
+
+    Raises:
+        TargetUnreadableError: they differ, and which one is imported cannot be told.
+    """
+    if len(set(found)) > 1:
+        raise TargetUnreadableError(
+            f"{file} is in {len(found)} places, with different text, and which is imported cannot be told"
+        )
+    return found[0]
 
 
 def archives_named(folder: Path, name: str) -> Iterator[Path]:
@@ -131,7 +153,7 @@ def _names_below(names: Iterable[str], prefixes: tuple[str, ...]) -> Iterator[st
     longest = sorted(prefixes, key=len, reverse=True)
     for name in names:
         prefix = next((p for p in longest if name.startswith(p)), None)
-        if prefix is not None and not name.endswith("/"):
+        if prefix is not None:
             yield name.removeprefix(prefix)
 
 

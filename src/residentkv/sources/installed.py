@@ -15,22 +15,33 @@ from packaging.utils import canonicalize_name
 import residentkv
 from residentkv.files import check_plain
 from residentkv.lowering.anchors import TargetAbsentError, TargetUnreadableError
+from residentkv.sources.archives import the_one_text
 from residentkv.sources.cache import MAX_FILE_BYTES
 
 OWN = "residentkv"
 
 
 class InstalledCopy:
-    """A package in one site-packages folder; its files lie below one of `roots` (several when editable)."""
+    """A package whose files lie below one of `roots` (several when editable).
+
+    What lies in the site-packages `folder` that records it comes before an editable one, and may be another's.
+    """
 
     def __init__(
-        self, distribution: str, version: str, roots: Sequence[Path], record: str | None, problem: str = ""
+        self,
+        distribution: str,
+        version: str,
+        roots: Sequence[Path],
+        record: str | None,
+        problem: str = "",
+        folder: Path | None = None,
     ) -> None:
         self.distribution = distribution
         self.version = version
         self._roots = tuple(roots)
         self._record = record
         self._problem = problem
+        self._folder = folder
 
     @property
     def place(self) -> str:
@@ -41,7 +52,16 @@ class InstalledCopy:
     def _listed(self) -> frozenset[str] | None:
         if self._record is None:
             return None
-        return frozenset(line.rsplit(",", 2)[0].strip('"') for line in self._record.splitlines())
+        return _files_of(self._record)
+
+    @cached_property
+    def _of_others(self) -> dict[str, str]:
+        """Files that other distributions record in the same folder, each with the metadata folder that does."""
+        own = canonicalize_name(self.distribution)
+        infos = [] if self._folder is None else sorted(self._folder.glob("*.dist-info"))
+        others = [i for i in infos if canonicalize_name(i.name.partition("-")[0]) != own and (i / "RECORD").is_file()]
+        records = {i.name: read_limited(i / "RECORD").decode("utf-8", "replace") for i in others}
+        return {file: name for name, record in records.items() for file in _files_of(record)}
 
     def read(self, file: str) -> bytes:
         """Return a file of it; see `PackageCopy.read`."""
@@ -49,11 +69,14 @@ class InstalledCopy:
             raise TargetUnreadableError(self._problem)
         if self._listed is not None and file not in self._listed:
             raise TargetAbsentError(f"{file} is not a file of {self.distribution} {self.version}")
-        for root in self._roots:
-            path = root / file
-            if path.is_file():
-                return read_limited(path)
-        raise TargetAbsentError(f"{file} is missing from {self.distribution} {self.version}")
+        if file in self._of_others:
+            other = self._of_others[file]
+            raise TargetUnreadableError(f"{file} is recorded by {other} too: it may be a file of either")
+        roots = dict.fromkeys([*self._roots, *filter(None, [self._folder])])
+        found = [read_limited(root / file) for root in roots if (root / file).is_file()]
+        if not found:
+            raise TargetAbsentError(f"{file} is missing from {self.distribution} {self.version}")
+        return the_one_text(found, file)
 
     def files(self) -> Iterator[str]:
         """Yield the files that are recorded; of an editable or our own package, those below its roots."""
@@ -64,6 +87,10 @@ class InstalledCopy:
         for root in self._roots:
             top = root / OWN if self.distribution == OWN else root
             yield from (p.relative_to(root).as_posix() for p in sorted(top.rglob("*.py")))
+
+
+def _files_of(record: str) -> frozenset[str]:
+    return frozenset(line.rsplit(",", 2)[0].strip('"') for line in record.splitlines())
 
 
 def read_limited(path: Path, limit: int | None = None) -> bytes:
@@ -116,7 +143,8 @@ def _read_folder(name: str, folder: Path) -> Iterator[InstalledCopy]:
         version = distribution.version
         editable = _editable_roots(distribution)
         record = None if editable else distribution.read_text("RECORD")
-        yield InstalledCopy(str(distribution.metadata["Name"]), version, editable or [folder], record, problem)
+        called = str(distribution.metadata["Name"])
+        yield InstalledCopy(called, version, editable or [folder], record, problem, folder)
 
 
 def _is_called(distribution: Distribution, name: str) -> bool:
