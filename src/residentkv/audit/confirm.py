@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,11 +22,12 @@ from residentkv.audit.evidence import (
 from residentkv.audit.model import AuditReport
 from residentkv.claims.modes import Mode
 from residentkv.errors import InputError, NoInputError, ResidentKVError
-from residentkv.files import check_name, check_plain, replace_file
+from residentkv.files import check_name, check_plain, read_input, replace_file
 from residentkv.lowering.depth import Depth
 from residentkv.lowering.exhibits import TraceItem
 from residentkv.lowering.format import EvidenceKind, Polarity
 from residentkv.lowering.obligations import BUNDLES, Obligation
+from residentkv.trace.segments import parts_of
 
 
 def write_evidence(path: str | os.PathLike[str], reports: Iterable[AuditReport]) -> EvidenceFile:
@@ -95,6 +98,36 @@ def confirm_evidence(path: str | os.PathLike[str]) -> tuple[TraceItem, ...]:
     return tuple(out)
 
 
+def trace_path(folder: Path, name: str) -> str:
+    """Return where a trace lies that a file in a folder names; one that is called `-` is not standard input.
+
+    Raises:
+        NoInputError: it is not there, or it or a rotated part of it is a device or a pipe, which may never end.
+    """
+    path = os.fspath(folder / name)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            check_plain(Path(path))  # first of all, since it may be no name of a file
+        path = "./-" if path == "-" else path
+        for part in parts_of(path):
+            check_plain(Path(part))
+    except OSError as e:
+        raise NoInputError(f"{path}: cannot be read ({e.strerror or e}), expected a trace; check the path") from None
+    return path
+
+
+def digest_trace(folder: Path, name: str) -> str:
+    """Return the sha256 of what lies there now, in hex: of the files of a rotated trace as if they were one.
+
+    Raises:
+        NoInputError: see `trace_path`, or a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for part in parts_of(trace_path(folder, name)):
+        digest.update(read_input(Path(part)))
+    return digest.hexdigest()
+
+
 def items_of(report: AuditReport, trace: str) -> tuple[TraceItem, ...]:
     """Return what an audit of this run says, for a trace that is called `trace` in messages.
 
@@ -109,11 +142,9 @@ def _audit_again(folder: Path, trace: AuditedTrace) -> tuple[tuple[EvidenceItem,
 
     What lies there now instead of the trace supports nothing, and a breach in it leaves a doubt whatever the file says.
     """
-    path = folder / trace.path
     try:
-        check_plain(path)
-        report = audit_file(path)
-    except (OSError, ResidentKVError) as e:
+        report = audit_file(trace_path(folder, trace.path))
+    except ResidentKVError as e:
         return (), True, f"{trace.path}: the trace cannot be read again: {e}"
     if report.sha256 != trace.sha256:
         problem = f"{trace.path}: the trace changed: sha256 {report.sha256[:16]}..., expected {trace.sha256[:16]}...; "

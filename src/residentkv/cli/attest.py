@@ -13,10 +13,11 @@ import click
 import msgspec
 
 from residentkv.audit.api import audit_file
+from residentkv.audit.confirm import digest_trace, trace_path
 from residentkv.audit.model import Profile
 from residentkv.cli.options import check_output, write_report
 from residentkv.errors import EXIT_NO_INPUT, EXIT_PASS, EXIT_VIOLATED, InputError, NoInputError, UsageError
-from residentkv.files import check_plain, read_input
+from residentkv.files import read_input
 from residentkv.report.audits import audit_document
 from residentkv.report.codes import NOT_A_STATEMENT, SUBJECT_CHANGED, VERDICT_DIFFERS
 from residentkv.report.documents import json_text
@@ -103,10 +104,15 @@ def _compare_subjects(statement: Statement, root: Path, lines: list[str]) -> tup
     """Read every subject, tell each, and return what differs and how many are missing."""
     problems: list[str] = []
     missing = 0
+    descriptors = _descriptors_of(statement["predicate"]["report"])
     for subject in statement["subject"]:
         name, expected = subject["name"], subject["digest"]["sha256"]
+        path = str(shipped_path(name) or name)
         try:
-            found = hashlib.sha256(read_input(shipped_path(name) or root / name)).hexdigest()
+            if expected in descriptors:
+                found = hashlib.sha256(read_input(root / path)).hexdigest()
+            else:
+                found = digest_trace(root, path)
         except NoInputError as e:
             missing += 1
             lines.append(f"missing {name}: {e}; name the folder that it is in with --root")
@@ -123,13 +129,7 @@ def _compare_subjects(statement: Statement, root: Path, lines: list[str]) -> tup
 def _judge_again(report: AuditDocument, root: Path) -> list[str]:
     problems: list[str] = []
     for trace in report["traces"]:
-        path = shipped_path(trace["path"]) or root / trace["path"]
-        try:
-            check_plain(path)
-        except OSError as e:
-            raise NoInputError(
-                f"{path}: cannot be read ({e.strerror or e}), expected the trace of the report"
-            ) from None
+        path = trace_path(root, str(shipped_path(trace["path"]) or trace["path"]))
         (again,) = audit_document([audit_file(path, Profile(trace["profile"]))], 0)["traces"]
         if again["sha256"] != trace["sha256"]:
             problems.append(
@@ -202,6 +202,13 @@ def _digests(report: dict[str, Any]) -> Iterator[str]:
         check = msgspec.convert(report, CheckDocument)
         yield from (d["sha256"] for d in check["descriptors"])
         yield from (e["sha256"] for e in check["evidence"])
+
+
+def _descriptors_of(report: dict[str, Any]) -> set[str]:
+    """Return the digests of the descriptors that a report is about: one file each, as opposed to a rotated trace."""
+    if report.get("schema") != "residentkv.check/1":
+        return set()
+    return {d["sha256"] for d in msgspec.convert(report, CheckDocument)["descriptors"]}
 
 
 def _not_a_statement(found: str, path: str) -> InputError:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from residentkv.errors import NoInputError, ResidentKVError
-from residentkv.files import check_plain, read_input
+from residentkv.files import read_input
 from residentkv.lowering.anchors import AnchorReport
 from residentkv.lowering.checking import CheckedRow
 from residentkv.lowering.exhibits import TraceItem, is_about
@@ -46,39 +46,53 @@ def trace_files(files: Sequence[str]) -> list[TraceFileDocument]:
         NoInputError: an evidence file does not exist.
         InputError: it cannot be understood.
     """
-    from residentkv.audit.evidence import decode_evidence
+    from residentkv.audit.confirm import digest_trace
 
     found: dict[str, TraceFileDocument] = {}
-    for name in files:
-        for trace in decode_evidence(read_input(Path(name)), path=name).traces:
-            path = Path(name).parent / trace.path
-            try:
-                digest = hashlib.sha256(read_input(path)).hexdigest()
-            except NoInputError:
-                continue  # what it should have shown is a note of the report already
-            found[str(path)] = {"path": str(path), "sha256": digest}
+    for folder, name in _traces_of(files):
+        try:
+            found[str(folder / name)] = {"path": str(folder / name), "sha256": digest_trace(folder, name)}
+        except NoInputError:
+            continue  # what it should have shown is a note of the report already
     return [found[path] for path in sorted(found)]
 
 
+def _traces_of(files: Sequence[str]) -> Iterator[tuple[Path, str]]:
+    """Yield the traces that evidence files name, each with the folder that its name starts from."""
+    from residentkv.audit.evidence import decode_evidence
+
+    for file in files:
+        for trace in decode_evidence(read_input(Path(file)), path=file).traces:
+            yield Path(file).parent, trace.path
+
+
 def named_traces(descriptors: Sequence[Descriptor], evidence: Sequence[str]) -> list[Path]:
-    """Return the traces that descriptors bring and evidence files name.
+    """Return the files of the traces that descriptors bring and evidence files name, of a rotated one every part.
 
     Raises:
         NoInputError: an evidence file does not exist.
         InputError: it cannot be understood.
     """
     beside = [
-        Path(d.path).parent / anchor.file
+        (Path(d.path).parent, anchor.file)
         for d in descriptors
         for anchor in d.anchors.values()
         if isinstance(anchor, TraceAnchor)
     ]
-    return [*beside, *(Path(trace["path"]) for trace in trace_files(evidence))]
+    found: list[Path] = []
+    for folder, name in [*beside, *_traces_of(evidence)]:
+        from residentkv.audit.confirm import trace_path
+        from residentkv.trace.segments import parts_of
+
+        with contextlib.suppress(NoInputError):  # what is not there is not written over
+            found.extend(map(Path, parts_of(trace_path(folder, name))))
+    return found
 
 
 def _trace_notes(path: Path, items: Sequence[TraceItem]) -> list[str]:
     """Tell of every trace that shows nothing, or not what the file says, why: the findings of the audit, by event."""
     from residentkv.audit.api import audit_file
+    from residentkv.audit.confirm import trace_path
     from residentkv.audit.evidence import decode_evidence
     from residentkv.audit.model import AuditReport, Verdict
 
@@ -97,9 +111,8 @@ def _trace_notes(path: Path, items: Sequence[TraceItem]) -> list[str]:
         if trace.path in sound:
             continue
         try:
-            check_plain(path.parent / trace.path)
-            report = audit_file(path.parent / trace.path)
-        except (OSError, ResidentKVError) as e:
+            report = audit_file(trace_path(path.parent, trace.path))
+        except ResidentKVError as e:
             notes.append(f"evidence {path}: {problems.get(trace.path) or e}")
             continue
         if report.verdict is Verdict.CONFORMING and trace.path not in problems:
@@ -119,9 +132,9 @@ def audit_brought_traces(
         if not isinstance(anchor, TraceAnchor) or not reports[name].state.is_verified:
             continue
         from residentkv.audit.api import audit_file
-        from residentkv.audit.confirm import items_of
+        from residentkv.audit.confirm import items_of, trace_path
 
-        report = audit_file(Path(descriptor.path).parent / anchor.file)
+        report = audit_file(trace_path(Path(descriptor.path).parent, anchor.file))
         if report.sha256 == anchor.sha256:  # it could have been replaced since its digest was verified
             audited[name] = items_of(report, anchor.file)
     return audited
