@@ -93,6 +93,13 @@ def test_another_shape_is_an_error(path, value):
         decode_event(spoil(path, value), source="engine")
 
 
+@pytest.mark.parametrize(("before", "after"), [(0, -1), (0, -2), (0, -3), (-1, 0)])
+def test_a_level_below_zero_is_an_error(before, after):
+    """No tier has such a number, and none is made up for it."""
+    with pytest.raises(InputError, match="level -"):
+        decode_event(moved(2, 11, before, after))
+
+
 @pytest.mark.parametrize(
     "text", ["", "{}", "[NaN]", '[{"event_id": 1, "event_id": 2}]', "[1]", "[[]]", "null", b"\xff", "[" * 100_000]
 )

@@ -164,6 +164,104 @@ def test_after_a_gap_the_adapter_tells_nothing_and_the_audit_is_inconclusive(ada
     assert audit_file(tmp_path / "trace.jsonl").verdict is Verdict.INCONCLUSIVE
 
 
+def with_blocks(event: dict, **fields: object) -> dict:
+    for block in event["data"]["blocks"]:
+        block.update(fields)
+    return event
+
+
+def with_extra_ids(event: dict) -> dict:
+    for block in event["data"]["blocks"]:
+        block["tokens"] = [token | {"token_extra_id": 9} for token in block["tokens"]]
+    return event
+
+
+KEY = {"type": "mm_key", "hash": "ab", "start_offset": 0, "uuid": None}
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        with_blocks(chain(1, HIGH, 1), cache_salt="another-tenant"),
+        with_blocks(chain(1, HIGH, 1), lora_id=7),
+        with_blocks(chain(1, HIGH, 1), mm_keys=[KEY]),
+        with_extra_ids(chain(1, HIGH, 1)),
+    ],
+    ids=["salt", "adapter", "picture", "extra ids"],
+)
+def test_the_same_tokens_in_another_namespace_are_not_the_claims(adapter, tmp_path, foreign):
+    """Neither reuse nor loss of another tenant's or adapter's blocks is told of the claim."""
+    adapter.admit(claim_on(HIGH, "a", 9), HIGH)
+    play(adapter, created(), foreign)
+    respond(adapter, "a")
+    play(adapter, removed(2, 1))
+    adapter.close()
+    assert told(tmp_path) == [("resident_claim_accepted", "a"), ("trace_closed", None)]
+    assert audit_file(tmp_path / "trace.jsonl").verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_claim_under_a_salt_is_joined_to_the_blocks_of_that_salt(adapter, tmp_path):
+    """Another tenant's blocks of the same tokens are others, with a priority of their own, and may go."""
+    adapter.admit(claim_on(HIGH, "mine", 9), HIGH, cache_salt="tenant")
+    adapter.admit(claim_on(HIGH, "theirs", 1), HIGH, cache_salt="other")
+    mine = with_blocks(chain(1, HIGH, 1), cache_salt="tenant")
+    play(adapter, created(), mine, with_blocks(chain(2, HIGH, 11), cache_salt="other"), removed(3, 12))
+    respond(adapter, "mine")
+    adapter.release(("tenant", "mine"), "finished")
+    adapter.close()
+    assert ("resident_claim_harmed", "theirs") in told(tmp_path)
+    assert told(tmp_path)[-3:] == [
+        ("resident_claim_reused", "mine"),
+        ("resident_claim_released", "mine"),
+        ("trace_closed", None),
+    ]
+    assert audit_file(tmp_path / "trace.jsonl").verdict is Verdict.CONFORMING
+
+
+@pytest.mark.parametrize("pools", [{128}, {128, 4096}])
+def test_blocks_of_several_windows_are_not_joined(adapter, tmp_path, pools):
+    """Where every layer has one window its blocks are the claim's; where there are several nobody says which."""
+    adapter.admit(claim_on(HIGH, "a", 9), HIGH)
+    play(adapter, *(created(n, window_size=window) for n, window in enumerate(sorted(pools))))
+    play(adapter, chain(len(pools), HIGH, 1) | {"window_size": 128})
+    respond(adapter, "a")
+    adapter.release(("tenant", "a"), "finished")
+    adapter.close()
+    several = len(pools) > 1
+    assert adapter.is_blind is several
+    assert (("resident_claim_materialized", "a") in told(tmp_path)) is not several
+    verdict = audit_file(tmp_path / "trace.jsonl").verdict
+    assert verdict is (Verdict.INCONCLUSIVE if several else Verdict.CONFORMING)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_prefix_is_there_when_one_rank_has_all_of_it(adapter, tmp_path, rank):
+    """Its first block at one rank and its second at another are found by no request."""
+    adapter.admit(claim_on(HIGH, "a", 9), HIGH)
+    play(adapter, created(), created(attention_dp_rank=1), stored(1, None, {1: HIGH[:4]}))
+    second = stored(1 if rank else 2, 1, {2: HIGH[4:]}, attention_dp_rank=rank)
+    play(adapter, second)
+    assert (("resident_claim_materialized", "a") in told(tmp_path)) is (rank == 0)
+
+
+@pytest.mark.parametrize("how", ["harmed", "released"])
+def test_a_response_after_the_claim_is_over_says_nothing_of_it(adapter, tmp_path, how):
+    """What is still cached then is nobody's, and no promise is broken by it."""
+    adapter.admit(claim_on(HIGH, "a", 9), HIGH)
+    play(adapter, created(), chain(1, HIGH, 1))
+    respond(adapter, "a")
+    if how == "harmed":
+        play(adapter, removed(2, 2))
+    else:
+        adapter.release(("tenant", "a"), "finished")
+    adapter.note_response(
+        ("tenant", "a"), "r2", prompt_tokens=9, cached_tokens=4, output_tokens=1, finish_status="stop"
+    )
+    adapter.close()
+    assert [e for e, _ in told(tmp_path)].count("resident_claim_reused") == 1
+    assert audit_file(tmp_path / "trace.jsonl").verdict is Verdict.CONFORMING
+
+
 def test_no_verdict_comes_of_it(adapter, tmp_path, capsys):
     """The descriptor has no such adapter, so what a trace of it shows is placed nowhere and the row stays a no."""
     adapter.admit(claim_on(HIGH, "a", 9), HIGH)

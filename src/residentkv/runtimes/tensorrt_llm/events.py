@@ -8,7 +8,7 @@ level, priority); `docs/source/features/kvcache.md` at 0076e939 (salt, multimoda
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -85,13 +85,18 @@ class PoolCreated(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BlockEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A block that can be found now: its name, the tokens that it holds, where it lies and how important it is."""
+    """A block that can be found now: its name, the tokens that it holds, where it lies and how important it is.
+
+    `namespace` is what else the block was made of but its salt (adapter, further ids of tokens, pictures), as an opaque
+    text, None for nothing.
+    """
 
     name: str
     token_ids: tuple[int, ...]
     level: int
     priority: int
     cache_salt: str | None
+    namespace: str | None
 
 
 class ChainStored(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,10 +121,14 @@ class BlockUpdated(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EngineEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One event of one rank; `rank` is 0 where there is no attention data parallelism."""
+    """One event of one rank; `rank` is 0 where there is no attention data parallelism.
+
+    `window` is the attention window of the layers that it is about, in tokens, None where events do not tell it.
+    """
 
     event_id: int
     rank: int
+    window: int | None
     data: PoolCreated | ChainStored | BlocksRemoved | BlockUpdated
 
 
@@ -177,26 +186,40 @@ def _understand(event: _Event) -> EngineEvent:
         known = PoolCreated(blocks=data.num_blocks_per_cache_level)
     elif isinstance(data, _Stored):
         parent = None if data.parent_hash is None else name_block(data.parent_hash, window)
-        known = ChainStored(parent=parent, blocks=tuple(_entry(b, window) for b in data.blocks))
+        known = ChainStored(parent=parent, blocks=tuple(_entry(b, window, data.lora_name) for b in data.blocks))
     elif isinstance(data, _Removed):
         known = BlocksRemoved(names=tuple(name_block(h, window) for h in data.block_hashes))
     else:
         known = BlockUpdated(
             name=name_block(data.block_hash, window), level=_pair(data.cache_level), priority=_pair(data.priority)
         )
-    return EngineEvent(event_id=event.event_id, rank=event.attention_dp_rank or 0, data=known)
+        _check_levels(known.level or ())
+    return EngineEvent(event_id=event.event_id, rank=event.attention_dp_rank or 0, window=window, data=known)
 
 
-def _entry(block: _StoredBlock, window: int | None) -> BlockEntry:
-    if block.cache_level < 0:
-        raise ValueError(f"level {block.cache_level}")
+def _entry(block: _StoredBlock, window: int | None, lora_name: str | None) -> BlockEntry:
+    _check_levels((block.cache_level,))
     return BlockEntry(
         name=name_block(block.block_hash, window),
         token_ids=tuple(t.token_id for t in block.tokens),
         level=block.cache_level,
         priority=block.priority,
         cache_salt=block.cache_salt,
+        namespace=_namespace_of(block, lora_name),
     )
+
+
+def _check_levels(levels: Iterable[int]) -> None:
+    for level in levels:
+        if level < 0:
+            raise ValueError(f"level {level}")
+
+
+def _namespace_of(block: _StoredBlock, lora_name: str | None) -> str | None:
+    extra_ids = tuple(t.token_extra_id for t in block.tokens)
+    if lora_name is None and block.lora_id is None and not any(extra_ids) and not block.mm_keys:
+        return None
+    return msgspec.json.encode((lora_name, block.lora_id, extra_ids, block.mm_keys)).decode()
 
 
 def _pair(change: _Change | None) -> tuple[int, int] | None:

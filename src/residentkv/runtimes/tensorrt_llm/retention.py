@@ -38,6 +38,9 @@ MAX_PRIORITY: Final = 100
 LEVELS: Final = MAX_PRIORITY - DEFAULT_PRIORITY
 """Claims may have priorities from 0 to this less one; each is above the default of unclaimed blocks."""
 
+Content = tuple[str | None, str | None, tuple[int, ...]]
+"""Salt, namespace and tokens of a block, apart from those before it."""
+
 
 class RetentionPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The retention configuration of one request: tokens [0, end_tokens) at `priority`, without a duration."""
@@ -90,6 +93,7 @@ def build_config(plan: RetentionPlan, api: RetentionApi) -> Any:
 
 class _Watched(msgspec.Struct, kw_only=True):
     claim: ResidentClaim
+    cache_salt: str | None
     tokens: tuple[tuple[int, ...], ...]
     names: list[str]
     is_materialized: bool = False
@@ -99,18 +103,23 @@ class _Watched(msgspec.Struct, kw_only=True):
 class RetentionAdapter:
     """Follows claims of one engine through its events. Not for several threads.
 
-    `is_blind` says that events were missed: from then on it tells nothing, and the trace is left open.
+    `is_blind` says that events were missed, or that the layers have several windows, each with blocks of its own, of
+    which nobody says which a prefix needs: from then on it tells nothing, and the trace is left open.
     """
 
     def __init__(self, journal: EventJournal, block_size_tokens: int) -> None:
         self._journal = journal
         self._block_size = block_size_tokens
         self._claims: dict[tuple[str, str], _Watched] = {}
-        self._children: dict[tuple[str | None, tuple[int, ...]], str] = {}
+        self._children: dict[tuple[str | None, Content], str] = {}
+        self._windows: set[int | None] = set()
         self.is_blind = False
 
-    def admit(self, claim: ResidentClaim, token_ids: Sequence[int]) -> RetentionPlan:
+    def admit(self, claim: ResidentClaim, token_ids: Sequence[int], *, cache_salt: str | None = None) -> RetentionPlan:
         """Take a claim on the prefix of a prompt and return what its request has to carry.
+
+        Only blocks of this salt and of no other namespace are the claim's: those of an adapter or of a picture, or with
+        further ids of tokens, are others.
 
         Raises:
             InputError: the configuration cannot say it, the tokens are others than the claim's, the name is
@@ -126,10 +135,11 @@ class RetentionAdapter:
         for other in self._claims.values():
             if other.claim.key == claim.key:
                 raise _cannot(claim, "its name taken", "a name that no live claim has")
-            if not other.is_over and other.tokens[0] == tokens[0] and other.claim.priority != claim.priority:
+            shares = (other.cache_salt, other.tokens[0]) == (cache_salt, tokens[0])
+            if not other.is_over and shares and other.claim.priority != claim.priority:
                 found = f"priority {claim.priority} beside {other.claim.priority} of {other.claim.claim_id}"
                 raise _cannot(claim, found, "one priority for shared blocks")
-        watched = _Watched(claim=claim, tokens=tokens, names=[])
+        watched = _Watched(claim=claim, cache_salt=cache_salt, tokens=tokens, names=[])
         self._claims[claim.key] = watched
         self._emit(
             ClaimAccepted,
@@ -153,14 +163,15 @@ class RetentionAdapter:
         arrival = self._journal.note(event)
         if arrival.order is Order.REPEATED:
             return arrival
-        if arrival.order is not Order.NEXT or not self._journal.is_complete:
+        self._windows.add(event.window)
+        if arrival.order is not Order.NEXT or not self._journal.is_complete or len(self._windows) > 1:
             self.is_blind = True
         if self.is_blind:
             return arrival
         if isinstance(event.data, ChainStored):
             self._learn(event.data)
             for watched in self._claims.values():
-                self._look(watched, tier_of(event.rank, event.data.blocks[0].level) if event.data.blocks else "gpu")
+                self._look(watched, event.rank)
         elif isinstance(event.data, BlocksRemoved | PoolCreated):
             for watched in self._claims.values():
                 self._tell_loss(watched)
@@ -176,7 +187,10 @@ class RetentionAdapter:
         output_tokens: int,
         finish_status: str,
     ) -> None:
-        """Enter a finished request of a claim; of its cached tokens whole blocks of the claim count as reused."""
+        """Enter a finished request of a claim; of its cached tokens whole blocks of the claim count as reused.
+
+        Of a claim that is over nothing is said but the request.
+        """
         watched = self._find(key)
         writer = self._journal.writer
         claim = watched.claim
@@ -188,7 +202,7 @@ class RetentionAdapter:
             prompt_tokens=prompt_tokens,
         )
         blocks = min(cached_tokens // self._block_size, len(watched.tokens))
-        if blocks and watched.is_materialized and not self.is_blind:
+        if blocks and watched.is_materialized and not watched.is_over and not self.is_blind:
             self._emit(ClaimReused, watched, request_id, tier="gpu", reused_pos=((0, blocks),))
         writer.emit(RequestTerminated, request_id=request_id, finish_status=finish_status, output_tokens=output_tokens)
 
@@ -203,8 +217,11 @@ class RetentionAdapter:
             )
 
     def close(self) -> None:
-        """End the trace, or leave it open when events were missed."""
-        self._journal.close()
+        """End the trace, or leave it open when the adapter is blind."""
+        if self.is_blind:
+            self._journal.writer.abandon()
+        else:
+            self._journal.close()
 
     def _find(self, key: tuple[str, str]) -> _Watched:
         if key not in self._claims:
@@ -214,18 +231,18 @@ class RetentionAdapter:
     def _learn(self, chain: ChainStored) -> None:
         parent = chain.parent
         for block in chain.blocks:
-            self._children[parent, block.token_ids] = block.name
+            self._children[parent, (block.cache_salt, block.namespace, block.token_ids)] = block.name
             parent = block.name
 
-    def _look(self, watched: _Watched, tier: str) -> None:
-        """Tell once that all needed blocks can be found."""
+    def _look(self, watched: _Watched, rank: int) -> None:
+        """Tell once that all needed blocks can be found at one rank, in the tier where the last of them lies."""
         if watched.is_materialized or watched.is_over:
             return
         parent: str | None = None
         names: list[str] = []
         for tokens in watched.tokens:
-            found = self._children.get((parent, tokens))
-            if found is None or not self._journal.has_copy(found):
+            found = self._children.get((parent, (watched.cache_salt, None, tokens)))
+            if found is None or (rank, found) not in self._journal.copies:
                 return
             names.append(found)
             parent = found
@@ -235,7 +252,7 @@ class RetentionAdapter:
         self._emit(
             ClaimMaterialized,
             watched,
-            tier=tier,
+            tier=tier_of(rank, self._journal.copies[rank, names[-1]][0]),
             retrievable_pos=((0, size),),
             object_blocks=size,
             footprint_blocks=watched.claim.footprint_blocks,
