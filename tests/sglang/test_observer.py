@@ -39,8 +39,8 @@ class Script:
         self.seq = 0
         self.waiting: list[Arrival] = []
 
-    def put(self, *events: KvEvent, order: Order = Order.NEXT) -> None:
-        batch = KvBatch(seq=self.seq, time_s=0.0, rank=0, events=events)
+    def put(self, *events: KvEvent, order: Order = Order.NEXT, rank: int = 0) -> None:
+        batch = KvBatch(seq=self.seq, time_s=0.0, rank=rank, events=events)
         self.waiting.append(Arrival(order=order, batch=batch))
         self.seq += 1
 
@@ -216,6 +216,48 @@ def test_a_block_stored_twice_in_one_tier_is_in_doubt(scene: Scene) -> None:
     assert scene.verdict() == "inconclusive"
 
 
+@pytest.mark.parametrize("which", [(1,), (1, 1)])
+def test_a_copy_that_is_removed_twice_is_in_doubt(scene: Scene, which: tuple[int, ...]) -> None:
+    """One removal is a loss by name; a second one of the same copy says that there were more than was told."""
+    scene.claim("soft", mode=Mode.SOFT_PRIORITY)
+    scene.feed.put(removed(TOKENS, *which))
+    scene.observer.watch(0.0)
+    assert scene.verdict() == ("conforming" if len(which) == 1 else "inconclusive")
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_another_rank_harms_no_claim(scene: Scene, rank: int) -> None:
+    """Each rank has a cache of its own: what another one removes is no loss, and leaves the trace inconclusive."""
+    watched = scene.claim("soft", mode=Mode.SOFT_PRIORITY)
+    scene.feed.put(removed(TOKENS, 1), rank=rank)
+    scene.observer.watch(0.0)
+    assert watched.open is (rank == 1)
+    assert scene.verdict() == ("inconclusive" if rank else "conforming")
+
+
+@pytest.mark.parametrize("group", [None, 0, 1])
+def test_another_cache_group_harms_no_claim(scene: Scene, group: int | None) -> None:
+    """Blocks of several groups have one name; what one group removes may be what another still has."""
+    watched = scene.claim("soft", mode=Mode.SOFT_PRIORITY)
+    scene.feed.put(msgspec.structs.replace(removed(TOKENS, 1), group=group))
+    scene.observer.watch(0.0)
+    assert watched.open is (group == 1)
+    assert scene.verdict() == ("inconclusive" if group else "conforming")
+
+
+@pytest.mark.parametrize("group", [None, 0, 1])
+def test_blocks_of_another_cache_group_alone_are_in_doubt(scene: Scene, group: int | None) -> None:
+    """A prefix that only one group of several has can be used by no request."""
+    watched = scene.observer.accept("r", "doc", "owner", TOKENS, mode=Mode.BEST_EFFORT)
+    pending = scene.observer.begin("r", TOKENS, watched=watched, first=True)
+    scene.feed.put(msgspec.structs.replace(stored(TOKENS), group=group))
+    scene.observer.end(pending, usage("r"))
+    assert watched is not None
+    scene.ask("again", watched, usage("again", device=4))
+    scene.observer.release(watched)
+    assert scene.verdict() == ("inconclusive" if group else "conforming")
+
+
 @pytest.mark.parametrize("what", ["two contents", "two names"])
 def test_a_name_that_does_not_stand_for_one_content_is_in_doubt(scene: Scene, what: str) -> None:
     """Other tokens under a claimed name, or the claimed tokens under another name (a collision, or another model)."""
@@ -260,6 +302,31 @@ def test_blocks_that_are_never_told_of_leave_the_claim_open(scene: Scene) -> Non
     scene.observer.end(pending, usage("r", device=4))
     assert scene.verdict() == "inconclusive"
     assert '"resident_claim_materialized"' not in scene.path.read_text()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_claim_is_reused_only_after_all_of_its_blocks_were_told_of(scene: Scene, late: bool) -> None:
+    """An event that comes after the first answer is a doubt of the observer, and no broken promise of the server."""
+    both = stored(TOKENS)
+    first, second = (
+        msgspec.structs.replace(
+            both,
+            block_hashes=both.block_hashes[i : i + 1],
+            parent_hash=both.block_hashes[0] if i else None,
+            token_ids=TOKENS[i * PAGE : (i + 1) * PAGE],
+        )
+        for i in (0, 1)
+    )
+    watched = scene.observer.accept("r", "doc", "owner", TOKENS, mode=Mode.BEST_EFFORT)
+    assert watched is not None
+    pending = scene.observer.begin("r", TOKENS, watched=watched, first=True)
+    scene.feed.put(*((first,) if late else (first, second)))
+    scene.observer.end(pending, usage("r"))
+    if late:
+        scene.feed.put(second)
+    assert scene.ask("again", watched, usage("again", device=4)) == "reused"
+    scene.observer.release(watched)
+    assert scene.verdict() == ("inconclusive" if late else "conforming")
 
 
 def test_other_tokens_or_another_salt_are_not_the_claims_request(scene: Scene) -> None:

@@ -4,7 +4,8 @@ The publishers name no physical block. The reader numbers the copies itself: the
 a number, which it keeps until that tier removes it. A second store of the same content in the same tier, before a
 removal, may be a second copy or the same one again: it is written without a number, and from then on the content is
 doubtful; whoever relies on it has to leave the trace open, so that it is inconclusive. So is a name that stands for two
-contents, and a content that has two names.
+contents, a content that has two names, a copy that is removed and was not there, and what is told of any cache group
+but the first: blocks of several groups have one name, and which of them a prefix needs nobody says.
 Source: spec section 6 ("`BlockRemoved` of one copy is not loss while another lives").
 """
 
@@ -25,7 +26,7 @@ class BlockLog:
     """What each tier holds, as its publisher tells it, written to a trace as it comes.
 
     `tiers` maps the publisher's words for media to names of tiers; a medium that is not in it is named in lower case.
-    `doubtful` holds every name of which it is unknown how many copies a tier has, or what it stands for.
+    `doubtful` holds every name of which it is unknown how many copies a tier has, what it stands for, or whose it is.
     """
 
     def __init__(self, tiers: dict[str, str] | None = None) -> None:
@@ -67,6 +68,8 @@ class BlockLog:
 
     def write(self, event: KvEvent, trace: TraceWriter, request_id: str | None = None) -> None:
         """Append the event to the trace, in parts where only some of its copies can be told apart."""
+        if not isinstance(event, ClearedBlocks) and event.group:
+            self.doubtful.update(event.block_hashes)
         if isinstance(event, StoredBlocks):
             self._learn(event)
             tier = self._tier(event.medium)
@@ -111,10 +114,21 @@ class BlockLog:
 
     def _remove(self, tier: str, hashes: tuple[str, ...], trace: TraceWriter, request_id: str | None) -> None:
         copies = self._copies.setdefault(tier, {})
-        known = tuple(h for h in hashes if h in copies and h not in self.doubtful)
-        numbers = tuple(copies.pop(h) for h in known)
-        unknown = tuple(h for h in hashes if h not in set(known))
+        known: Copies = {}
+        unknown: list[str] = []
+        for block_hash in hashes:
+            if block_hash in copies and block_hash not in self.doubtful:
+                known[block_hash] = copies.pop(block_hash)
+            else:
+                unknown.append(block_hash)
+                self.doubtful.add(block_hash)
         if known:
-            trace.emit(BlockRemoved, tier=tier, block_hashes=known, block_ids=numbers, request_id=request_id)
+            trace.emit(
+                BlockRemoved,
+                tier=tier,
+                block_hashes=tuple(known),
+                block_ids=tuple(known.values()),
+                request_id=request_id,
+            )
         if unknown:
-            trace.emit(BlockRemoved, tier=tier, block_hashes=unknown, block_ids=(), request_id=request_id)
+            trace.emit(BlockRemoved, tier=tier, block_hashes=tuple(unknown), block_ids=(), request_id=request_id)

@@ -30,7 +30,7 @@ PATIENCE_S = 10.0
 
 
 class Watched(msgspec.Struct, kw_only=True):
-    """A claim that is followed: its content, and how far it has come."""
+    """A claim that is followed: its content, and how far it has come; `hashes` are its blocks once it materialized."""
 
     claim: ResidentClaim
     token_ids: tuple[int, ...]
@@ -93,6 +93,7 @@ class Observer:
         self._patience_s = patience_s
         self._watched: dict[tuple[str, str], Watched] = {}
         self._under_way: set[str] = set()
+        self._rank: int | None = None
 
     def accept(
         self,
@@ -248,7 +249,7 @@ class Observer:
         """End the trace; it stays open, and so is inconclusive, when something about a claim is in doubt."""
         named = {h for w in self._watched.values() for h in w.hashes}
         if named & self.blocks.doubtful:
-            self.doubts.append("a claimed block was stored twice in one tier")
+            self.doubts.append("what a claimed block stands for, or how many copies of it there are, is not known")
         if self.doubts:
             self.trace.abandon()
         else:
@@ -258,6 +259,11 @@ class Observer:
         if arrival.order is not Order.NEXT:
             missing = "" if arrival.missing is None else f", batches {arrival.missing[0]} to {arrival.missing[1] - 1}"
             self.doubts.append(f"KV events: {arrival.order.value}{missing}")
+        if not self.events_seen:
+            self._rank = arrival.batch.rank
+        if arrival.batch.rank != self._rank:
+            self.doubts.append(f"KV events: of rank {arrival.batch.rank} beside rank {self._rank}")
+            return  # Each rank has a cache of its own, and no answer tells which one served it.
         for event in arrival.batch.events:
             self.events_seen += 1
             self.blocks.write(event, self.trace)
@@ -302,8 +308,9 @@ class Observer:
     def _word_on(self, w: Watched, request_id: str, told: int, seen: int) -> None:
         named = self._named(w.claim, request_id)
         if not w.hashes:
-            w.hashes = self.blocks.chain_of(w.token_ids, self._page_tokens, w.cache_salt)
-            if len(w.hashes) == w.blocks:
+            chain = self.blocks.chain_of(w.token_ids, self._page_tokens, w.cache_salt)
+            if len(chain) == w.blocks:
+                w.hashes = chain
                 self.trace.emit(
                     ev.ClaimMaterialized,
                     **named,
