@@ -43,8 +43,8 @@ def message(worker_id: int, event_id: int, data: Any, *, publisher: int = 7, seq
 class SmallDynamo:
     """Frontend, listener and workers in one.
 
-    `says` overrides the worker that answers name, `counts` the cached tokens that they tell; `elsewhere` serves
-    requests of a named worker at another one.
+    `says` overrides the worker that answers name, `counts` the cached tokens that they tell, and `silent` answers tell
+    none; `elsewhere` serves requests of a named worker at another one.
     """
 
     def __init__(self, workers: Sequence[int] = (11, 22)) -> None:
@@ -55,6 +55,7 @@ class SmallDynamo:
         self.muted = False
         self.says: int | None = None
         self.counts: int | None = None
+        self.silent = False
         self.elsewhere: int | None = None
         self._messages: list[list[bytes]] = []
 
@@ -81,6 +82,7 @@ class SmallDynamo:
                 fresh.append((parent, block, local))
                 held[block] = None
             parent = block
+        told = None if self.silent else cached * BLOCK_TOKENS if self.counts is None else self.counts
         if fresh:
             blocks = [{"block_hash": b, "tokens_hash": t, "mm_extra_info": None} for _, b, t in fresh]
             self.publish(target, {"stored": {"parent_hash": fresh[0][0], "start_position": None, "blocks": blocks}})
@@ -89,7 +91,7 @@ class SmallDynamo:
             worker_id=self.says if self.says is not None else target,
             prompt_tokens=len(tokens),
             output_tokens=max_tokens,
-            cached_tokens=cached * BLOCK_TOKENS if self.counts is None else self.counts,
+            cached_tokens=told,
             finish_reason="length",
         )
 

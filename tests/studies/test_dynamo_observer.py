@@ -23,8 +23,11 @@ WIRE = {"claim_id": "c", "owner_scope": "o", "mode": "best_effort", "predicate":
 class Scene:
     """An observer beside a small Dynamo; the claim is watched from the beginning."""
 
-    def __init__(self, folder: Path, kind: type[Observer] = Observer, mode: str = "best_effort") -> None:
+    def __init__(
+        self, folder: Path, kind: type[Observer] = Observer, mode: str = "best_effort", says: int | None = None
+    ) -> None:
         self.path, self.dynamo = folder / "trace.jsonl", SmallDynamo()
+        self.dynamo.says = says
         log = open_log(
             self.path, "observer", runtime="dynamo", version="1.6.1", primitive="event_plane", depth="observe"
         )
@@ -84,6 +87,41 @@ def test_more_cached_tokens_than_blocks_were_seen_is_inconclusive(scene: Scene) 
     assert scene.ask(1) is None
     assert '"resident_claim_reused"' not in scene.path.read_text()
     assert scene.verdict() == "inconclusive"
+
+
+@pytest.mark.parametrize("said", [11, 22])
+def test_an_answer_of_another_worker_than_the_events_show_is_inconclusive(scene: Scene, said: int) -> None:
+    """Whose cache was reused is not known when answer and events name two workers."""
+    scene.dynamo.says = said
+    assert scene.ask(1) == (11 if said == 11 else None)
+    assert ('"resident_claim_reused"' in scene.path.read_text()) is (said == 11)
+    assert scene.verdict() == ("conforming" if said == 11 else "inconclusive")
+
+
+def test_a_prefix_is_not_watched_at_a_worker_that_the_answer_denies(tmp_path: Path) -> None:
+    """The claim is withdrawn by name, as one that nobody witnessed."""
+    scene = Scene(tmp_path, says=22)
+    assert '"resident_claim_demoted"' in scene.path.read_text()
+    assert '"resident_claim_materialized"' not in scene.path.read_text()
+
+
+def test_an_answer_that_does_not_tell_cached_tokens_does_not_tell_that_there_were_none(scene: Scene) -> None:
+    """Without details of the cache nothing is said of a recomputation, and the trace is inconclusive."""
+    scene.dynamo.silent = True
+    assert scene.ask(1) == 11
+    assert '"active_request_recomputed"' not in scene.path.read_text()
+    assert scene.verdict() == "inconclusive"
+
+
+@pytest.mark.parametrize("spent", [tail(0), [], tail(1)[:3]], ids=["sent before", "none", "short"])
+def test_a_tail_that_does_not_show_who_computes_it_is_refused(scene: Scene, spent: list[int]) -> None:
+    """A worker that computes it may publish nothing, and the events of another one would be taken for its."""
+    scene.dynamo.elsewhere = 22
+    with pytest.raises(UsageError, match="tail: found"):
+        scene.observer.request("c", spent)
+    assert scene.ask(1) == 22, "a fresh one shows it"
+    assert '"resident_claim_reused"' not in scene.path.read_text()
+    assert scene.verdict() == "conforming"
 
 
 def test_a_name_is_watched_once(scene: Scene) -> None:

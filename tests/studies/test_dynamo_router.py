@@ -200,6 +200,54 @@ def test_the_first_event_again_with_other_blocks_is_a_restart() -> None:
     assert not index.holdings[11, 0].holds(1) and index.holdings[11, 0].holds(2)
 
 
+def test_the_first_events_again_may_be_a_restart_or_not() -> None:
+    """A worker that starts anew may begin as it began before: what it holds is not known then."""
+    index = BlockIndex()
+    events = [decode_message(message(11, n, stored_block(n))).events[0] for n in (1, 2, 1, 2)]
+    found = [index.apply(e)[0] for e in events]
+    assert found == [Continuity.NEXT, Continuity.NEXT, Continuity.RESTART, Continuity.NEXT]
+    assert not index.holdings[11, 0].whole
+
+
+def test_a_bound_worker_whose_first_events_come_again_is_neither_harmed_nor_believed(
+    bench: Bench, dynamo: SmallDynamo
+) -> None:
+    """Nobody tells a restart from a repetition: the claim stays open, and the trace is inconclusive."""
+    messages: list[list[bytes]] = []
+    publish = dynamo.publish
+
+    def keep(worker_id: int, data: Any) -> None:
+        publish(worker_id, data)
+        messages.extend(dynamo._messages[-1:] if worker_id == 11 else [])
+
+    dynamo.publish = keep  # type: ignore[method-assign]
+    bench.bind()
+    dynamo._messages.extend(list(messages))
+    bench.router.poll()
+    assert len(messages) > 1
+    assert bench.router.state("o", "c") == "materialized"
+    assert bench.router.serve("o", "c", tail(1)).outcome is None
+    assert bench.audit().verdict.value == "inconclusive"
+
+
+def test_an_answer_that_does_not_tell_cached_tokens_is_no_loss(bench: Bench, dynamo: SmallDynamo) -> None:
+    """Neither lost nor served is said; the claim stays, and the next answer counts."""
+    bench.bind()
+    dynamo.silent = True
+    assert bench.router.serve("o", "c", tail(1)).outcome is None
+    dynamo.silent = False
+    assert bench.router.serve("o", "c", tail(2)).outcome == "served_by_binding"
+    bench.router.release("o", "c")
+    assert bench.audit().verdict.value == "inconclusive"
+
+
+def test_an_answer_that_tells_no_cached_tokens_is_a_loss(bench: Bench, dynamo: SmallDynamo) -> None:
+    """A count of none is a word."""
+    bench.bind()
+    dynamo.counts = 0
+    assert bench.router.serve("o", "c", tail(1)).outcome == "lost"
+
+
 def test_a_claim_larger_than_a_worker_is_turned_down(bench: Bench) -> None:
     """What a reservation books without a word is rejected with the numbers."""
     wire = {"claim_id": "c", "owner_scope": "o", "mode": "routed_reuse", "predicate": "whole_object"}
@@ -234,7 +282,7 @@ def test_numbers_of_events_tell_next_repeated_gap_and_restart() -> None:
     def apply(event_id: int, data: Any = "cleared", worker: int = 11) -> Continuity:
         return index.apply(decode_message(message(worker, event_id, data)).events[0])[0]
 
-    seen = [apply(1), apply(2), apply(2), apply(4), apply(1)]
+    seen = [apply(1), apply(2), apply(2), apply(4), apply(1, stored_block(1))]
     assert [s.value for s in seen] == ["next", "next", "repeated", "gap", "restart"]
     assert (index.holdings[11, 0].epoch, index.holdings[11, 0].whole) == (1, True)
     assert apply(5, worker=22) is Continuity.GAP

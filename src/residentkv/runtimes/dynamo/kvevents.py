@@ -165,11 +165,13 @@ def read_routed(raw: object) -> KvEvent:
 class Holding(msgspec.Struct, kw_only=True):
     """What one incarnation of a worker holds, tier by tier, as far as its events tell.
 
-    `whole` is false once an event was missed: then nothing may be concluded from what is here or is not.
+    `whole` is false once an event was missed: then nothing may be concluded from what is here or is not. `first` is the
+    event with the first number, when that was heard.
     """
 
     worker_id: int
     epoch: int = 0
+    first: KvEvent | None = None
     last: KvEvent | None = None
     whole: bool = True
     tiers: dict[str, set[int]] = msgspec.field(default_factory=dict)
@@ -211,9 +213,10 @@ class BlockIndex:
         """Take one event; a repeated one changes nothing.
 
         An event id below the last one, or the last one with another event, is a restart: what the worker held before is
-        gone, and a new epoch begins. A jump is a gap: the event is taken, and the holding is no longer whole. Who
-        listens late sees a gap at once. Limit: a worker that restarts under its old id and is next heard with exactly
-        the number that was expected is not noticed; Dynamo gives a worker that restarts another id.
+        gone, and a new epoch begins. It is not whole when it begins in the middle, or with the first event of the last
+        one, which may as well be sent again. A jump is a gap: the event is taken, and the holding is no longer whole.
+        Who listens late sees a gap at once. Limit: a worker that restarts under its old id and is next heard with
+        exactly the number that was expected is not noticed; Dynamo gives a worker that restarts another id.
         """
         key = (event.worker_id, event.dp_rank)
         holding = self.holdings.get(key)
@@ -227,12 +230,13 @@ class BlockIndex:
         if event.event_id < expected:
             continuity = Continuity.RESTART
             changes.extend(self.forget(event.worker_id, event.dp_rank))
-            holding = self.holdings[key] = Holding(
-                worker_id=event.worker_id, epoch=holding.epoch + 1, whole=event.event_id == FIRST_EVENT_ID
-            )
+            whole = event.event_id == FIRST_EVENT_ID and event != holding.first
+            holding = self.holdings[key] = Holding(worker_id=event.worker_id, epoch=holding.epoch + 1, whole=whole)
         elif event.event_id > expected:
             continuity = Continuity.GAP
             holding.whole = False
+        if event.event_id == FIRST_EVENT_ID:
+            holding.first = event
         holding.last = event
         changes.extend(self._take(holding, event))
         return continuity, tuple(changes)

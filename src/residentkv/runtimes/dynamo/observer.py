@@ -1,7 +1,9 @@
 """Claims that are only watched: they are joined to the events of workers and to the cached tokens of answers.
 
-Nothing is steered, so nothing is promised but that hits and misses can be told by claim (mode `best_effort`). Where an
-event is missing, or an answer tells more cached tokens than the worker's events showed blocks, nothing is said.
+Nothing is steered, so nothing is promised but that hits and misses can be told by claim (mode `best_effort`). Every
+request ends in a tail of tokens that nobody has sent before, so that whoever computes it publishes a store of it. Where
+an event is missing, an answer names another worker than the events show, tells no cached tokens, or more of them than
+that worker had blocks, nothing is said.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from residentkv.runtimes.dynamo.client import Frontend, Response
 from residentkv.runtimes.dynamo.fleet import BLOCK_TOKENS
 from residentkv.runtimes.dynamo.kvevents import DEVICE, BlockIndex, Change, Continuity
 from residentkv.runtimes.dynamo.listener import Listener
-from residentkv.runtimes.dynamo.router import HashBlocks
+from residentkv.runtimes.dynamo.router import HashBlocks, check_tail
 from residentkv.trace.events import BlockRemoved, BlockStored, ClaimReused, RequestRecomputed
 
 PATIENCE_S = 5.0
@@ -56,7 +58,8 @@ class Observer:
         """Name a prefix of whole blocks, send it once, and see where its blocks came to lie.
 
         Raises:
-            UsageError: the claim asks for more than an observer can give, or one of its name is watched already.
+            UsageError: the claim asks for more than an observer can give, one of its name is watched already, or the
+                tail is shorter than a block or not fresh.
         """
         log, local = self.log, self._hash(tokens)
         claim = bind_claim(
@@ -72,13 +75,15 @@ class Observer:
             )
         if claim.claim_id in self._watched:
             raise UsageError(f"claim_id: found {claim.claim_id!r} again; an observer watches a name once")
+        self._check_tail(tokens, tail)
         request_id = self._begin(claim.owner_scope, claim.claim_id, len(tokens) + len(tail))
         record = log.ledger.submit(claim)
         log.accept(record, request_id, None, now_ns=time.monotonic_ns())
         self._watched[claim.claim_id] = (record, tuple(tokens), local)
         answer = self._frontend.complete([*tokens, *tail])
         holder = self._find_holder([*tokens, *tail])
-        if answer.served and holder is not None and self.index.holdings[holder, 0].whole:
+        agreed = answer.worker_id in (None, holder)
+        if answer.served and holder is not None and agreed and self.index.holdings[holder, 0].whole:
             names = tuple(f"{block:016x}" for block in self.index.find(holder, local))
             log.materialize(
                 record, request_id, tier=place(DEVICE, holder), held_pos=((0, len(names)),), block_hashes=names
@@ -91,18 +96,20 @@ class Observer:
     def request(self, claim_id: str, tail: Sequence[int]) -> tuple[Response, int | None]:
         """Send the claim's tokens again; tell whether they were reused, and return who computed them.
 
-        Nothing is said when the events of nobody, of several workers or with a gap show who that was, or when they do
-        not show what the answer says was cached.
+        Nothing is said when the events of nobody, of several workers or with a gap show who that was, or when the
+        answer does not agree with them.
+
+        Raises:
+            UsageError: the tail is shorter than a block, or not fresh.
         """
         record, tokens, local = self._watched[claim_id]
+        self._check_tail(tokens, tail)
         request_id = self._begin(record.claim.owner_scope, claim_id, len(tokens) + len(tail))
-        self._take(0.0)
         seen = {worker_id: len(self.index.find(worker_id, local, None)) for worker_id, _ in self.index.holdings}
         answer = self._frontend.complete([*tokens, *tail])
         holder = self._find_holder([*tokens, *tail])
         if answer.served:
-            cached = min((answer.cached_tokens or 0) // BLOCK_TOKENS, len(local))
-            holder = self._conclude(record, request_id, answer, holder, cached, len(local), seen)
+            holder = self._conclude(record, request_id, answer, holder, len(local), seen)
         self._end(request_id, answer)
         return answer, holder
 
@@ -112,7 +119,6 @@ class Observer:
         request_id: str,
         answer: Response,
         holder: int | None,
-        cached: int,
         blocks: int,
         seen: dict[int, int],
     ) -> int | None:
@@ -123,12 +129,18 @@ class Observer:
             request_id: of the request that was served.
             answer: to it.
             holder: the worker whose events show the request, when that is one.
-            cached: blocks of the claim that the answer tells as cached.
             blocks: of the claim.
             seen: blocks of the claim that each worker held before, by its events.
         """
         if holder is None or not self.index.holdings[holder, 0].whole:
             return holder
+        if answer.worker_id not in (None, holder):
+            self.doubts.append(f"{request_id}: told to be of worker {answer.worker_id}, seen at worker {holder}")
+            return None
+        if answer.cached_tokens is None:
+            self.doubts.append(f"{request_id}: not told how many tokens were cached")
+            return holder
+        cached = min(answer.cached_tokens // BLOCK_TOKENS, blocks)
         if cached > seen.get(holder, 0):
             self.doubts.append(f"{request_id}: {cached} blocks told as cached, {seen.get(holder, 0)} seen there")
             return None
@@ -165,6 +177,10 @@ class Observer:
             self.log.abandon()
         else:
             self.log.close("shutdown")
+
+    def _check_tail(self, tokens: Sequence[int], tail: Sequence[int]) -> None:
+        self._take(0.0)
+        check_tail(tail, self.index.holders(self._hash([*tokens, *tail])))
 
     def _find_holder(self, tokens: Sequence[int]) -> int | None:
         """Wait until the events of exactly one worker show these tokens; None when none or several do."""

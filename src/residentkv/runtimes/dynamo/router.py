@@ -270,7 +270,7 @@ class ClaimRouter:
 
     def _judge(self, kept: Kept, request_id: str, answer: Response, computed: tuple[int, ...], fence: Fence) -> Served:
         bound, needed = kept.worker_id, kept.record.claim.predicate.needed(len(kept.local))[1]
-        cached = (answer.cached_tokens or 0) // BLOCK_TOKENS
+        cached = None if answer.cached_tokens is None else answer.cached_tokens // BLOCK_TOKENS
         outcome: str | None = None
         at, reused = bound, 0
         others = tuple(w for w in computed if w != bound)
@@ -282,8 +282,12 @@ class ClaimRouter:
             outcome = None  # Somebody's events may be late, so nobody knows who else computed it.
         elif others:
             outcome, at = "moved", others[-1]
-        elif computed and (cached < needed or self._has_restarted(kept)):
+        elif computed and self._has_restarted(kept):
             outcome = "lost"  # What a restarted worker has, it did not have when the claim was bound to it.
+        elif cached is None:
+            outcome = None  # An answer that does not tell what was cached does not tell that nothing was.
+        elif computed and cached < needed:
+            outcome = "lost"
         elif computed and answer.worker_id == bound:
             outcome, reused = "served_by_binding", min(cached, len(kept.local))
         if outcome is not None and at is not None:
@@ -296,7 +300,7 @@ class ClaimRouter:
                 worker_id=str(at),
                 worker_epoch=kept.epoch if outcome == "refused" else epoch,
                 outcome=outcome,
-                reused_blocks=None if outcome == "lost" and cached else reused,
+                reused_blocks=None if outcome == "lost" and cached != 0 else reused,
                 outcome_claim_id=kept.record.claim.claim_id,
             )
         return Served(answer=answer, outcome=outcome, computed_by=computed, told=answer.worker_id, reused_blocks=reused)
@@ -338,12 +342,7 @@ class ClaimRouter:
         return tuple(self.index.holders(self._hash([*kept.tokens, *tail])))
 
     def _check_tail(self, tokens: Sequence[int], tail: Sequence[int]) -> None:
-        """Refuse a tail that would not show who computes it: a worker that has it already stores nothing for it."""
-        expected = f"expected at least one block of {BLOCK_TOKENS} fresh ones"
-        if len(tail) < BLOCK_TOKENS:
-            raise UsageError(f"tail: found {len(tail)} tokens, {expected}")
-        if self.index.holders(self._hash([*tokens, *tail])):
-            raise UsageError(f"tail: found tokens that a worker holds already, {expected}")
+        check_tail(tail, self.index.holders(self._hash([*tokens, *tail])))
 
     def _send(self, kept: Kept, tail: Sequence[int], more: dict[str, Any]) -> Response:
         claim = kept.record.claim
@@ -385,6 +384,22 @@ class ClaimRouter:
         self._fences += 1
         high, low = divmod(self._fences, 1000)
         return [FENCE_VOCABULARY + high % 1000, FENCE_VOCABULARY + 1000 + low, *([FENCE_VOCABULARY] * BLOCK_TOKENS)]
+
+
+def check_tail(tail: Sequence[int], holders: Sequence[int]) -> None:
+    """Refuse a tail that would not show who computes it: a worker that has it already stores nothing for it.
+
+    Args:
+        holders: the workers whose events show a prompt that ends in this tail.
+
+    Raises:
+        UsageError: the tail is shorter than a block, or not fresh.
+    """
+    expected = f"expected at least one block of {BLOCK_TOKENS} fresh ones"
+    if len(tail) < BLOCK_TOKENS:
+        raise UsageError(f"tail: found {len(tail)} tokens, {expected}")
+    if holders:
+        raise UsageError(f"tail: found tokens that a worker holds already, {expected}")
 
 
 def name_block(worker_id: int, block: int) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from residentkv.claims.ledger import ClaimRecord
 from residentkv.claims.modes import Mode
 from residentkv.runtimes.dynamo.client import Response
+from residentkv.runtimes.dynamo.fleet import BLOCK_TOKENS
 from residentkv.runtimes.dynamo.observer import Observer
 from residentkv.trace.events import ClaimRouteOutcome
 
@@ -34,7 +35,6 @@ class ScoreBelief(Observer):
         request_id: str,
         answer: Response,
         holder: int | None,
-        cached: int,
         blocks: int,
         seen: dict[int, int],
     ) -> int | None:
@@ -47,7 +47,7 @@ class ScoreBelief(Observer):
                 worker_id=str(answer.worker_id),
                 worker_epoch=0,
                 outcome="served_by_binding" if answer.worker_id == self._first else "moved",
-                reused_blocks=cached,
+                reused_blocks=min((answer.cached_tokens or 0) // BLOCK_TOKENS, blocks),
                 outcome_claim_id=record.claim.claim_id,
             )
         return holder
