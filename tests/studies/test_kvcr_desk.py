@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -10,12 +11,12 @@ import pytest
 
 from residentkv.audit.api import audit_file
 from residentkv.audit.model import AuditReport
-from residentkv.runtimes.claimlog import ClaimLog
+from residentkv.claims.ledger import ClaimRecord
+from residentkv.claims.lifecycle import IllegalTransition
 from residentkv.runtimes.kvcr.content import Prompt, make_prompt
 from residentkv.runtimes.kvcr.desk import Desk, NotYourClaim
 from residentkv.runtimes.kvcr.node import Outcome
 from residentkv.runtimes.kvcr.offload import Offloader
-from residentkv.trace.writer import TraceWriter
 from tests.studies.logs import open_log
 
 
@@ -86,6 +87,29 @@ class Bench:
         return audit_file(self.path)
 
 
+class Offloading:
+    """An offloader with a buffer of 12 blocks on a small pool of 8."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path, self.pool = folder / "trace.jsonl", SmallPool(8)
+        self.pool.tell = lambda keys, tier, removed: None
+        self.log = open_log(
+            self.path, "desk", runtime="kvcr", version="0.1.1", primitive="claimed_deposit", depth="plugin"
+        )
+        self.offloader = Offloader(self.log, cast(Any, self.pool), buffer_blocks=12)
+
+    def claim(self, prompt: Prompt, mode: str = "offloadable") -> ClaimRecord:
+        wire = {"claim_id": "c", "owner_scope": "o", "mode": mode, "predicate": "whole_object"}
+        return self.offloader.claim(wire, prompt)
+
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.path.read_text().splitlines()]
+
+    def audit(self) -> AuditReport:
+        self.log.close("end")
+        return audit_file(self.path)
+
+
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
@@ -148,23 +172,78 @@ def test_a_delivery_that_fails_breaks_the_promise_and_says_so(bench: Bench) -> N
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_load_is_named_and_its_failure_is_not_enough_without_a_scheduler(tmp_path: Path, lost: bool) -> None:
     """Bytes that come back keep the contract; a failed load that only the connector tells breaks it."""
-    path, pool, prompt = tmp_path / "trace.jsonl", SmallPool(8), make_prompt("claimed", 4)
-    pool.tell = lambda keys, tier, removed: None
-    log = ClaimLog(TraceWriter(path, source="desk", run_id="run"))
-    log.open(
-        runtime="kvcr", version="0.1.1", primitive="claimed_deposit", adapter="a", depth="plugin", stands_in=("all",)
-    )
-    offloader = Offloader(log, cast(Any, pool), buffer_blocks=8)
-    wire = {"claim_id": "c", "owner_scope": "o", "mode": "offloadable", "predicate": "whole_object"}
-    record = offloader.claim(wire, prompt)
-    pool.lost.update(prompt.keys[1:2] if lost else ())
-    assert offloader.restore(record, prompt) is not lost
+    scene, prompt = Offloading(tmp_path), make_prompt("claimed", 4)
+    record = scene.claim(prompt)
+    scene.pool.lost.update(prompt.keys[1:2] if lost else ())
+    assert scene.offloader.restore(record, prompt) is not lost
     if not lost:
-        offloader.release()
-    log.close("end")
-    report = audit_file(path)
+        scene.offloader.release()
+    report = scene.audit()
     assert report.verdict.value == ("violating" if lost else "conforming")
     if lost:
         assert "failure-without-outcome" in {f.slug for f in report.all_findings()}
     else:
         assert {"offload_identity", "restore_before_reuse"} <= set(report.claims[0].observed)
+
+
+@pytest.mark.parametrize(
+    ("mode", "blocks", "reason"),
+    [
+        ("hard_protected", 4, "mode_unsupported"),
+        ("routed_reuse", 4, "mode_unsupported"),
+        ("expiring", 4, "mode_unsupported"),
+        ("offloadable", 13, "never_fits"),
+    ],
+)
+def test_what_the_arbiter_does_not_accept_is_rejected_and_not_stored(
+    tmp_path: Path, mode: str, blocks: int, reason: str
+) -> None:
+    """A mode that the offloader does not keep, or more than the buffer has: nothing is promised and nothing moves."""
+    scene, prompt = Offloading(tmp_path), make_prompt("claimed", blocks)
+    record = scene.claim(prompt, mode)
+    with pytest.raises(IllegalTransition):
+        scene.offloader.restore(record, prompt)
+    scene.offloader.release()
+    assert (record.state.value, scene.pool.held) == ("rejected", {})
+    assert [e["reason"] for e in scene.events() if e["event"] == "resident_claim_rejected"] == [reason]
+    assert not [e for e in scene.events() if e["event"] in ("resident_claim_accepted", "block_stored")]
+    assert scene.audit().verdict.value == "conforming"
+
+
+@pytest.mark.parametrize("blocks", [8, 10])
+def test_a_claim_that_the_pool_did_not_take_whole_is_withdrawn(tmp_path: Path, blocks: int) -> None:
+    """Only the blocks that KVCR called a success are told as stored; of a part nothing is promised or kept."""
+    scene, prompt = Offloading(tmp_path), make_prompt("claimed", blocks)
+    record = scene.claim(prompt)
+    told = [len(e["block_hashes"]) for e in scene.events() if e.get("tier") == "kvcr.local_dram"]
+    assert (record.state.value, told) == ("offloaded" if blocks == 8 else "demoted", [8])
+    scene.offloader.release()
+    assert not any(scene.pool.held.values())
+    assert scene.audit().verdict.value == "conforming"
+
+
+def test_a_copy_that_the_lookup_does_not_find_is_told_as_a_loss(tmp_path: Path) -> None:
+    """What is gone from the pool is no hit; the claim is harmed by name, which breaks what was promised."""
+    scene, prompt = Offloading(tmp_path), make_prompt("claimed", 4)
+    record = scene.claim(prompt)
+    del scene.pool.held[prompt.keys[1]]
+    scene.pool.handles = {h: k for h, k in scene.pool.handles.items() if k in scene.pool.held}
+    scene.offloader.handles = list(scene.pool.handles)
+    assert not scene.offloader.restore(record, prompt)
+    assert [e["hit_pos"] for e in scene.events() if e["event"] == "offload_lookup_result"] == [[[0, 1], [2, 4]]]
+    assert record.state.value == "harmed"
+    scene.offloader.release()
+    report = scene.audit()
+    assert report.verdict.value == "violating"
+    found = {f.slug for f in report.all_findings()}
+    assert "promise-broken" in found
+    assert "harm-unnamed" not in found
+
+
+def test_a_copy_that_goes_after_the_lookup_is_a_failed_load(tmp_path: Path) -> None:
+    """The lookup found it, the load did not: the failure is told, and nobody refuses the request."""
+    scene, prompt = Offloading(tmp_path), make_prompt("claimed", 4)
+    record = scene.claim(prompt)
+    assert not scene.offloader.restore(record, prompt, before_load=scene.pool.held.clear)
+    report = scene.audit()
+    assert "failure-without-outcome" in {f.slug for f in report.all_findings()}

@@ -31,15 +31,20 @@ def reads_back(desk: Desk, prompt: Prompt) -> bool:
 
 
 def offload_then_load(offloader: Offloader, prompt: Prompt, *, before_load: Callable[[], None] | None = None) -> bool:
-    """Offload a claimed prefix, overwrite its place, and load it again; tell whether all of it came."""
+    """Offload a claimed prefix, overwrite its place, and load it again; tell whether all of it came.
+
+    `before_load` happens after the lookup found it.
+    """
     load(offloader.node, prompt)
     wire = {"claim_id": "claim", "owner_scope": OWNER, "mode": "offloadable", "predicate": "whole_object"}
     record = offloader.claim(wire, prompt)
-    wipe(offloader.node, prompt.blocks)
-    if before_load is not None:
-        before_load()
+
+    def intervene() -> None:
+        if before_load is not None:
+            before_load()
         wipe(offloader.node, prompt.blocks)
-    return offloader.restore(record, prompt)
+
+    return offloader.restore(record, prompt, before_load=intervene)
 
 
 def take_away(stage: Stage, node: Node, handles: list[int]) -> None:

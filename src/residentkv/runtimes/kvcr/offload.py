@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from residentkv.claims.arbiter import Arbiter, ArbiterPolicy
+from residentkv.claims.arbiter import Answer, Arbiter, ArbiterPolicy
 from residentkv.claims.ledger import ClaimRecord
-from residentkv.claims.lifecycle import Step
+from residentkv.claims.lifecycle import OPEN, Step, advance
 from residentkv.claims.model import bind_claim, decode_claim_request
 from residentkv.claims.modes import Mode
 from residentkv.claims.predicates import Ranges, ranges_of
@@ -54,7 +54,11 @@ class Offloader:
         self._jobs = 0
 
     def claim(self, wire: dict[str, Any], prompt: Prompt) -> ClaimRecord:
-        """Accept a claim whose bytes lie in the buffer from index 0, store them in the pool, give up their place."""
+        """Answer a claim whose bytes lie in the buffer from index 0, store them in the pool, give up their place.
+
+        Returns:
+            The claim: offloaded, rejected by the arbiter, or demoted because the pool did not take all of it.
+        """
         log = self.log
         claim = bind_claim(
             decode_claim_request(wire),
@@ -64,8 +68,13 @@ class Offloader:
             footprint_blocks=prompt.blocks,
         )
         request_id = self._begin(claim.owner_scope, claim.claim_id, prompt)
-        record = self._record = log.ledger.submit(claim)
+        record = log.ledger.submit(claim)
         decision = self._arbiter.decide_claim(claim, object_blocks=prompt.blocks)
+        if decision.verdict is not Answer.ACCEPTED:
+            log.reject(record, request_id, decision.reason, decision.detail)
+            log.end_request(request_id, "aborted")
+            return record
+        self._record = record
         log.accept(record, request_id, decision, now_ns=self._now_ns())
         log.admit(request_id, self._arbiter.decide_request(0, active_blocks=0, now_ns=self._now_ns()), ())
         whole: Ranges = ((0, prompt.blocks),)
@@ -76,7 +85,15 @@ class Offloader:
         results = self.node.deposit({key: i for i, key in enumerate(prompt.keys)}, no_evict=True)
         self.handles = [r.handle for r in results.values() if r.handle is not None]
         good = self._finish(record, request_id, job_id, "store", prompt, results, started_ns)
-        log.emit(BlockStored, tier=TIER, block_hashes=prompt.names, block_ids=(), request_id=request_id)
+        stored = tuple(prompt.names[p] for start, end in good for p in range(start, end))
+        if stored:
+            log.emit(BlockStored, tier=TIER, block_hashes=stored, block_ids=(), request_id=request_id)
+        if good != whole:
+            log.demote(record, request_id, "deposit_failed")
+            self._give_back()
+            self._blocks(BlockRemoved, prompt, request_id)
+            log.end_request(request_id, "aborted")
+            return record
         log.ledger.step(record, Step.OFFLOAD)
         log.emit_claim(
             ClaimOffloaded,
@@ -91,21 +108,38 @@ class Offloader:
         log.end_request(request_id, "stopped")
         return record
 
-    def restore(self, record: ClaimRecord, prompt: Prompt) -> bool:
-        """Bring the bytes of a claim back to the buffer from index 0 for a request; tell whether all came."""
+    def restore(self, record: ClaimRecord, prompt: Prompt, *, before_load: Callable[[], None] = lambda: None) -> bool:
+        """Bring the bytes of a claim back to the buffer from index 0 for a request; tell whether all came.
+
+        A claim of which the pool no longer has all is harmed by name. `before_load` is called between the lookup and
+        the load, where a copy that was found can still go.
+
+        Raises:
+            IllegalTransition: the claim is not offloaded; nothing is written.
+        """
         log, claim = self.log, record.claim
+        advance(record.state, Step.REQUIRE_RESTORE)  # Raises before anything is written.
         request_id = self._begin(claim.owner_scope, claim.claim_id, prompt)
         need = self._arbiter.decide_request(prompt.blocks, active_blocks=0, now_ns=self._now_ns())
         log.admit(request_id, need, ())
         whole: Ranges = ((0, prompt.blocks),)
+        gone = [p for p, (status, _) in enumerate(self.node.query(prompt.keys)) if status != "HIT"]
         log.emit(
             LookupResult,
             request_id=request_id,
             claim_id=claim.claim_id,
             owner_scope=claim.owner_scope,
             tier=TIER,
-            hit_pos=whole,
+            hit_pos=ranges_of(p for p in range(prompt.blocks) if p not in gone),
         )
+        if gone:
+            names = tuple(prompt.names[p] for p in gone)
+            log.emit(BlockRemoved, tier=TIER, block_hashes=names, block_ids=(), request_id=request_id)
+            log.harm(record, request_id, "not_in_pool", ranges_of(gone))
+            self._give_back()
+            log.end_request(request_id, "error")
+            return False
+        before_load()
         log.ledger.step(record, Step.REQUIRE_RESTORE)
         log.emit_claim(ClaimRestoreRequired, record, request_id, tier_from=TIER, tier_to=PRIMARY, required_pos=whole)
         job_id = self._create(record, request_id, "load", whole)
@@ -143,9 +177,13 @@ class Offloader:
 
     def release(self) -> None:
         """Let the claim go, then its handles."""
-        if self._record is not None:
+        if self._record is not None and self._record.state in OPEN:
             self.log.release(self._record, self._record.claim.owner_scope, "owner")
+        self._give_back()
+
+    def _give_back(self) -> None:
         self.node.release(self.handles)
+        self.handles = []
 
     def _create(self, record: ClaimRecord, request_id: str, direction: str, pos: Ranges) -> int:
         self._jobs += 1
