@@ -116,6 +116,43 @@ def test_claims_that_a_request_holds_are_not_compared() -> None:
     assert preference(taken + "    harm hi lost_pos=0-1\n    end q-lo\n    release lo\n") is None
 
 
+# --- joinability: a name that is told when it is over
+
+
+@pytest.mark.parametrize("first", ["r0", "late"])
+def test_a_claim_that_is_first_joined_after_the_pressure_was_not_joinable_before(first: str) -> None:
+    """Spec section 4: whoever names the claim once eviction is over shows nothing about the time before."""
+    story = """
+    open
+    init r0 c
+    accept c r0 mode=hard_protected footprint=8 protected_blocks=0 usable_blocks=16
+    admit r0 need_blocks=8 protected_blocks=8 active_blocks=0 usable_blocks=16
+    stored gpu a0,a1,a2,a3,a4,a5,a6,a7 0,1,2,3,4,5,6,7
+    materialize c block_hashes=a0,a1,a2,a3,a4,a5,a6,a7
+    end r0
+    init r2
+    admit r2 need_blocks=8 protected_blocks=8 active_blocks=0 usable_blocks=16
+    stored gpu b0,b1 8,9
+    end r2
+    init r4
+    admit r4 need_blocks=8 protected_blocks=8 active_blocks=0 usable_blocks=16
+    removed gpu b0,b1 8,9
+    end r4
+    init r5 c
+    admit r5 need_blocks=0 protected_blocks=8 active_blocks=0 usable_blocks=16
+    end r5 aborted
+    release c
+    close
+"""
+    if first == "late":
+        for line in ("    init r0 c\n", "    end r0\n"):
+            story = edit(story, line, "")
+        story = edit(story, "accept c r0 ", "accept c ")
+        story = edit(story, "    admit r0 need_blocks=8 protected_blocks=8 active_blocks=0 usable_blocks=16\n", "")
+    shown = supported(story)
+    assert {"claim_identity", "acceptance"} <= shown and ("joinability" in shown) is (first == "r0")
+
+
 # --- victim exclusion: what a cache does anyway
 
 PRESSURE = edit(HARD, "    removed gpu b0,b1 8,9\n    stored gpu d0,d1 8,9\n", "")

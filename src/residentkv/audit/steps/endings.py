@@ -104,7 +104,7 @@ def _shown(c: ClaimState) -> dict[str, tuple[int, ...]]:
     shown["acceptance"] = (accepted, start)
     shown["predicate"] = (start,)
     shown["ordered_lifecycle"] = (accepted, start, end)
-    if c.join_seq >= 0:
+    if 0 <= c.join_seq < start:  # From then on pressure may take it; who joins it later was not there before.
         shown["joinability"] = (c.join_seq, accepted)
     return shown
 
