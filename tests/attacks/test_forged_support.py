@@ -116,6 +116,125 @@ def test_claims_that_a_request_holds_are_not_compared() -> None:
     assert preference(taken + "    harm hi lost_pos=0-1\n    end q-lo\n    release lo\n") is None
 
 
+WITHDRAWN = "    init w-{0} {0}\n    end w-{0} aborted output_tokens=0\n"
+READ = "    init w-{0} {0}\n    reuse-here {0} w-{0}\n    end w-{0}\n"
+
+
+def agreeing_rounds() -> str:
+    """Five rounds in which recency and priority choose the same claim."""
+    return "".join(lost_round(n, "") for n in range(40, 45))
+
+
+def lost_round(n: int, between: str) -> str:
+    """The less important claim is used first, the more important one next; then what is told of both, and a loss."""
+    low, high = f"lo{n}", f"hi{n}"
+    story = soft_claim(low, 1, n * 1000) + soft_claim(high, 9, n * 1000 + 100) + between.format(low)
+    return story + loss(low, n * 1000) + f"    harm {low} lost_pos=0-1\n    release {high}\n"
+
+
+@pytest.mark.parametrize(
+    ("between", "is_swapped"),
+    [
+        (WITHDRAWN, False),
+        (WITHDRAWN.replace("output_tokens=0", "output_tokens=9"), False),
+        (READ.replace("reuse-here {0} w-{0}", "reuse-here {0} w-{0} 0-1").replace("w-{0}\n", "w-{0} aborted\n"), False),
+        (READ, True),
+        (READ.replace("end w-{0}", "end w-{0} aborted"), True),
+    ],
+    ids=["withdrawn", "withdrawn-late", "read-in-part", "read", "read-and-withdrawn"],
+)
+def test_only_a_claim_that_was_read_was_used_more_recently(between: str, is_swapped: bool) -> None:
+    """A request that is withdrawn need not have touched anything: a cache that knows only recency takes the same."""
+    item = preference(agreeing_rounds() + "".join(lost_round(n, between) for n in range(50, 55)))
+    assert (item is not None) is is_swapped
+    assert item is None or (item.polarity == "supports" and item.claims == 10)
+
+
+def test_a_claim_materialized_without_a_served_request_was_not_used_by_that() -> None:
+    """Blocks that lay there can be claimed at any time; that moves nothing in a cache that knows only recency."""
+
+    def claimed_late(n: int) -> str:
+        claim = soft_claim(f"lo{n}", 1, n * 1000)
+        stored = next(line for line in claim.splitlines() if "stored" in line) + "\n"
+        claim = "".join(f"{x}\n" for x in claim.splitlines() if "stored" not in x)
+        claim = claim.replace(f"    end r-lo{n}\n", f"    end r-lo{n} aborted output_tokens=0\n")
+        story = stored + soft_claim(f"hi{n}", 9, n * 1000 + 100) + claim + loss(f"lo{n}", n * 1000)
+        return story + f"    harm lo{n} lost_pos=0-1\n    release hi{n}\n"
+
+    assert preference(agreeing_rounds() + "".join(claimed_late(n) for n in range(50, 55))) is None
+
+
+def alike(names: list[str], priority: int, content: str, base: int, needs: list[int]) -> str:
+    """Claims of one content, stored once; each needs so many of its first blocks."""
+    hashes = ",".join(f"{content}h{i}" for i in range(8))
+    story = f"    stored gpu {hashes} {','.join(str(base + i) for i in range(8))}\n"
+    for name, count in zip(names, needs, strict=True):
+        story += f"    init r-{name} {name}\n    accept {name} r-{name} mode=soft_priority priority={priority} "
+        story += f"predicate=leading_prefix_at_least({count})\n    materialize {name} r-{name} block_hashes={hashes}\n"
+        story += f"    end r-{name}\n"
+    return story
+
+
+BEFORE, AFTER = [f"older{n}" for n in range(5)], [f"newer{n}" for n in range(5)]
+
+
+def test_one_eviction_is_one_trial_however_many_claims_lose_by_it() -> None:
+    """Two events that take two contents are two trials, not ten."""
+    story = alike(BEFORE, 1, "a", 0, [8] * 5) + soft_claim("hi", 9, 100) + alike(AFTER, 1, "b", 200, [8] * 5)
+    for names, content, base in ((BEFORE, "a", 0), (AFTER, "b", 200)):
+        story += f"    removed gpu {content}h0 {base}\n" + "".join(f"    harm {n} lost_pos=0-1\n" for n in names)
+    assert preference(story + "    release hi\n") is None
+
+
+def test_claims_on_one_content_that_is_taken_block_by_block_are_one_trial() -> None:
+    """Five claims on longer and longer beginnings of one prompt lose one after the other; it is one victim."""
+    needs = [8, 7, 6, 5, 4]
+    story = alike(BEFORE, 1, "a", 0, needs) + soft_claim("hi", 9, 100) + alike(AFTER, 1, "b", 200, needs)
+    for names, content, base in ((BEFORE, "a", 0), (AFTER, "b", 200)):
+        for name, count in zip(names, needs, strict=True):
+            at = count - 1
+            story += f"    removed gpu {content}h{at} {base + at}\n    harm {name} lost_pos={at}-{count}\n"
+    assert preference(story + "    release hi\n") is None
+
+
+def test_contents_that_go_in_one_event_are_one_trial() -> None:
+    """They may be one decision, such as a flush of what is least important; in events of their own they are ten."""
+
+    def story(apart: bool) -> str:
+        names = [*BEFORE, *AFTER]
+        base = {name: 1000 + 10 * n for n, name in enumerate(names)}
+        text = "".join(soft_claim(n, 1, base[n]) for n in BEFORE) + soft_claim("hi", 9, 0)
+        text += "".join(soft_claim(n, 1, base[n]) for n in AFTER)
+        for group in [[n] for n in names] if apart else [BEFORE, AFTER]:
+            text += f"    removed gpu {','.join(f'{n}h0' for n in group)} {','.join(str(base[n]) for n in group)}\n"
+            text += "".join(f"    harm {n} lost_pos=0-1\n" for n in group)
+        return text + "    release hi\n"
+
+    assert preference(story(apart=False)) is None
+    item = preference(story(apart=True))
+    assert item is not None and item.polarity == "supports" and item.claims == 10
+
+
+@pytest.mark.parametrize("important", ["long", "short"])
+def test_the_end_of_an_object_goes_before_its_beginning_whatever_the_priority(important: str) -> None:
+    """A claim that needs only blocks of the lost one could not have gone instead: neither a trial nor a breach."""
+    priority = {"long": 1, "short": 1, important: 9}
+    story = alike(["long"], priority["long"], "a", 0, [8])
+    story += alike(["short"], priority["short"], "a", 0, [4]).split("\n", 1)[1]
+    story += "    removed gpu ah7 7\n    harm long lost_pos=7-8\n    release short\n"
+    assert preference(story) is None
+
+
+def test_a_claim_that_left_its_tier_could_not_have_gone_instead() -> None:
+    """It has another copy elsewhere, so it is not lost, and it is no victim where the important claim was."""
+    moved = "    stored host loh0 0\n    removed gpu loh0 0\n"
+    story = soft_claim("lo", 1, 0) + soft_claim("hi", 9, 100) + "{}" + loss("hi", 100)
+    story += "    harm hi lost_pos=0-1\n    release lo\n"
+    assert preference(story.format(moved)) is None
+    item = preference(story.format(""))
+    assert item is not None and item.polarity == "contradicts"
+
+
 # --- joinability: a name that is told when it is over
 
 

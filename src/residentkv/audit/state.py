@@ -147,6 +147,8 @@ class ClaimState(msgspec.Struct, gc=False, eq=False):
     touched: bool = False
     priority: int = 0
     used_seq: int = -1
+    held_seq: int = -1
+    tried: bool = False
     spared_seq: int = -1
     protects: bool = False
     first_request: str | None = None

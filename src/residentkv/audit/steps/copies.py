@@ -31,7 +31,7 @@ def on_materialized(s: SourceState, e: ClaimMaterialized) -> None:
     take(s, c, e, MATERIALIZE)
     if c.materialized_seq >= 0:
         return
-    c.materialized_seq = c.used_seq = e.seq
+    c.materialized_seq = c.held_seq = e.seq
     if c.deadline_ns is not None and e.mono_ns > c.deadline_ns:
         s.find(
             terms.EXPIRY_OVERDUE,
@@ -302,7 +302,7 @@ def on_reused(s: SourceState, e: ClaimReused) -> None:
     r = acting(s, c, e)
     check_read(s, c, e)
     c.count("reused")
-    use(s, c, e.seq)
+    use(s, c, e)
     if c.unaccepted:
         return
     if c.materialized_seq < 0:

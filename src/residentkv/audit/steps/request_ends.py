@@ -50,7 +50,9 @@ def on_terminated(s: SourceState, e: RequestTerminated) -> None:
             check_restored_copies(s, c, r, e)
         c.open_requests -= 1
         if c.materialized_seq >= 0:
-            c.used_seq = e.seq  # Until now the request held the blocks, whatever else went.
+            c.held_seq = e.seq  # Until now the request may have held the blocks, whatever else went.
+            if served and r.denied_seq < 0:
+                c.used_seq = e.seq
         if c.ended and not c.open_requests and not c.open_jobs:
             collapse(s, c)
     elif r.key is not None:

@@ -193,7 +193,7 @@ def on_reuse_after_restore(s: SourceState, e: ClaimReusedAfterRestore) -> None:
     r = acting(s, c, e)
     check_read(s, c, e)
     c.count("reused_after_restore")
-    use(s, c, e.seq)
+    use(s, c, e)
     cycle = c.cycle
     pos = clean(e.reused_pos)
     beyond_object(s, c, e, pos)
