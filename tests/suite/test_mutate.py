@@ -114,9 +114,18 @@ def test_outcomes_words_ranges_and_blocks_are_changed():
     assert ("fail", "retry") in edits["failure_policy"]
     assert ("error", "length") in edits["finish_status"]
     assert ("accepted", "clipped") in edits["decision"]
+    assert {((), ("demote:nobody-known",))} <= edits["clipped_from"]
+    assert {(0, 1_000_003), (0, -1_000_003)} <= edits["priority"]
     assert ("offloadable", "best_effort") in edits["mode"]
     assert {(((0, 8),), ((1, 8),)), (((0, 8),), ((0, 7),)), (((0, 8),), ())} <= edits["retrievable_pos"]
     assert ((10, 11), (10,)) in edits["invalid_block_ids"]
+
+
+def test_a_priority_is_changed_to_every_other_one_of_the_trace_and_beyond_all_of_them():
+    """So that its order to each of the others is told wrong once."""
+    prompt = read(CASES / "loss-told-when-all-is-lost" / "prompt.jsonl")
+    edits = {(m.old, m.new) for m in edit_outcome(prompt) if m.field == "priority"}
+    assert edits == {(old, new) for old in (1, 9) for new in (1, 9, 1_000_003, -1_000_003) if new != old}
 
 
 def test_mutate_trace_is_every_operator():

@@ -19,6 +19,8 @@ from residentkv.suite.mutate import mutate_trace
 from residentkv.suite.mutate_row import ROW_EQUIVALENCES, tally_row
 from residentkv.suite.positives import distinct_traces, twin_rows, twin_traces
 from residentkv.suite.tally import NotPositive, Tally, support_of, tally_trace
+from tests.attacks.test_forged_support import right_rounds, wrong_round
+from tests.audit import notation, stories
 
 RECORDED = sorted((Path(__file__).parents[1] / "traces").glob("*/*.jsonl"))
 """Runs of real runtimes and of the reference runtime; tests/traces/MANIFEST.json has their origin."""
@@ -118,6 +120,43 @@ def test_a_hole_would_be_seen(traces, monkeypatch):
     assert tally.total().killed == 0
     assert tally.total().survived == len(tally.survivors) > 100
     assert f"{name}: delete: seq 2 resident_claim_accepted" in tally.survivors
+
+
+def changed(story: str, field: str) -> Tally:
+    """Judge the mutants of one field alone."""
+    events = tuple(notation.trace(story))
+    tally = Tally()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tally_module, "mutate_trace", lambda t: (m for m in mutate_trace(t) if m.field == field))
+        tally_trace("story", events, tally)
+    return tally
+
+
+def priorities(rounds: str) -> Tally:
+    return changed(f"    open\n{rounds}    close\n", "priority")
+
+
+def test_a_priority_that_an_experiment_rests_on_cannot_be_told_otherwise():
+    """With one word changed a trial is lost or turned round, so that the experiment shows less."""
+    score = priorities(right_rounds()).total()
+    assert score.survived == 0 and score.refused == 0
+    assert score.weaker == 40 and score.equivalent == 20, "above the higher and below the lower one nothing changes"
+
+
+def test_a_word_that_takes_the_only_contradiction_away_is_told_as_a_hole():
+    """A priority stands in one event; that it turns a refused experiment into a good one is not called harmless."""
+    survivors = priorities(right_rounds() + wrong_round(0, "released")).survivors
+    assert "story: outcome priority: seq 137 resident_claim_accepted priority 9 -> -1000003" in survivors
+    assert len(priorities(wrong_round(0, "released")).survivors) == 4, "either claim, alike or the other way round"
+
+
+def test_what_a_claim_was_clipped_from_is_named_exactly_when_it_was_clipped():
+    """What it was asked as stands nowhere else, so that one name is as good as another."""
+    score = changed(stories.SUCCESS, "clipped_from").total()
+    assert (score.made, score.refused) == (1, 1)
+    clipped = "mode=offloadable decision=clipped clipped_from=hard_protected"
+    score = changed(stories.SUCCESS.replace("mode=offloadable", clipped), "clipped_from").total()
+    assert (score.made, score.refused, score.equivalent) == (2, 1, 1)
 
 
 def test_mutants_of_what_is_not_positive_say_nothing(traces):

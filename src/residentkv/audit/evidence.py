@@ -107,10 +107,8 @@ def evidence_of(report: AuditReport) -> tuple[EvidenceItem, ...]:
                 continue
             for obligation, seqs in sorted(claim.observed.items()):
                 _add(items, _support(report, source, claim, obligation, seqs))
-    for place, source in sources.items():
-        item = _preference(report, source, [c for c in report.claims if (c.source, c.epoch) == place])
-        if item is not None:
-            _add(items, item)
+    for item in experiments_of(report):
+        _add(items, item)
     for claim in report.claims:
         source = sources.get((claim.source, claim.epoch))
         for finding in claim.findings:
@@ -168,6 +166,16 @@ def _support(
         note=f"claims of mode {claim.mode} that were kept from acceptance to outcome",
         seqs=tuple(sorted(set(seqs))),
     )
+
+
+def experiments_of(report: AuditReport) -> tuple[EvidenceItem, ...]:
+    """Return what the trials of eviction preference in each (source, epoch) show, taken together."""
+    items = (
+        _preference(report, s, [c for c in report.claims if (c.source, c.epoch) == (s.source, s.epoch)])
+        for s in report.sources
+        if s.runtime is not None
+    )
+    return tuple(item for item in items if item is not None)
 
 
 def _preference(report: AuditReport, source: SourceResult, claims: list[ClaimResult]) -> EvidenceItem | None:

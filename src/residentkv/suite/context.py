@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from residentkv.audit.evidence import MIN_TRIALS
 from residentkv.claims.modes import RESERVES, Mode
 from residentkv.claims.predicates import parse_predicate
 from residentkv.suite.mutate import Trace
@@ -109,6 +110,35 @@ class Context:
         """Tell whether the source of an event tells which blocks come and go."""
         return any(isinstance(f, ev.BlockStored | ev.BlockRemoved) and f.source == e.source for f in self.trace)
 
+    def is_compared(self, e: ev.ClaimAccepted, priority: int) -> bool:
+        """Tell whether the claim, with this priority, would stand otherwise to one in whose experiment it had a part.
+
+        That is a soft claim that was open together with it, when one of the two was lost, and losses are enough.
+        """
+        if e.mode != Mode.SOFT_PRIORITY:
+            return False
+        soft = [
+            (f, self._end_of(f))
+            for f in self.trace
+            if isinstance(f, ev.ClaimAccepted) and f.mode == e.mode and (f.source, f.epoch) == (e.source, e.epoch)
+        ]
+        if sum(isinstance(end, ev.ClaimHarmed) for _, end in soft) < 2 * MIN_TRIALS:
+            return False
+        mine = self._end_of(e)
+        return any(
+            _order(e.priority, f.priority) != _order(priority, f.priority)
+            and (end is None or e.seq < end.seq)
+            and (mine is None or f.seq < mine.seq)
+            and (isinstance(end, ev.ClaimHarmed) or isinstance(mine, ev.ClaimHarmed))
+            for f, end in soft
+            if f is not e
+        )
+
+    def _end_of(self, e: ev.ClaimAccepted) -> ev.Event | None:
+        """Return the end of the claim that is accepted here."""
+        later = (f for f in self.trace if f.seq > e.seq and (f.source, f.epoch) == (e.source, e.epoch))
+        return next((f for f in later if isinstance(f, ENDINGS) and same_claim(e, f)), None)
+
     def failed_restoration(self, claim: ev.ClaimEvent) -> bool:
         """Tell whether a restoration of the claim failed for good."""
         return any(
@@ -212,6 +242,10 @@ class Context:
     def reserves(self, key: Key, seq: int) -> bool:
         """Tell whether a claim counts in the protected blocks until this event: not once its copies are offloaded."""
         return self.mode_of(key, len(self.trace)) in RESERVES and self._freed_seq.get(key, seq) >= seq
+
+
+def _order(a: int, b: int) -> int:
+    return (a > b) - (a < b)
 
 
 def copies_of(e: ev.BlockStored | ev.BlockRemoved) -> tuple[tuple[str, int], ...]:

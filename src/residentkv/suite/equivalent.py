@@ -83,6 +83,8 @@ def _untested_term(m: Mutant, c: Context) -> bool:
     e = m.before
     if isinstance(e, ev.ClaimAccepted) and m.field == "on_restore_failure":
         return not c.failed_restoration(e)
+    if isinstance(e, ev.ClaimAccepted) and m.field == "priority":
+        return not c.is_compared(e, m.new)
     if isinstance(e, ev.ClaimAccepted | ev.ClaimRenewed) and m.field == "revision":
         return not c.renewed_after(e)
     if isinstance(e, ev.ClaimMaterialized) and m.field == "tier":
@@ -117,6 +119,8 @@ def _own_word(m: Mutant, c: Context) -> bool:
         return (fits or bool(new.actions)) and len(new.actions) <= len(e.actions)
     if isinstance(e, ev.ClaimReleased) and m.field == "released_by":
         return m.new.startswith("engine:") and not c.goes_on(m.at)
+    if isinstance(e, ev.ClaimAccepted) and m.field == "clipped_from":
+        return bool(m.old and m.new)
     if isinstance(e, ev.RequestRecomputed) and m.field == "recomputed_pos":
         return c.mode_of(c.claim_of(e.request_id), m.at) == Mode.BEST_EFFORT
     return isinstance(e, ev.RequestTerminated) and m.field == "output_tokens" and not c.was_turned_away(e.request_id)
@@ -285,7 +289,8 @@ EQUIVALENCES: tuple[Equivalence, ...] = (
     Equivalence(
         name="untested-term",
         reason="a term that the run never put to the test: no restoration failed, no renewal followed, nobody came for "
-        "the claim where it was said to be or bound to",
+        "the claim where it was said to be or bound to, its priority is of another mode, keeps its order to those that "
+        "a loss compares, or was put to fewer losses than make an experiment",
         holds=_untested_term,
     ),
     Equivalence(
@@ -297,7 +302,8 @@ EQUIVALENCES: tuple[Equivalence, ...] = (
         name="own-word",
         reason="the engine's own counts and words, which no other event tells and nothing rests on: what a request "
         "that fits needs and what others use, tokens before a failure, the end at which it releases, what made room, "
-        "which has its own event, and what was computed again of a claim that promises only to be joinable",
+        "which has its own event, what a clipped claim was asked as, and what was computed again of a claim that "
+        "promises only to be joinable",
         holds=_own_word,
     ),
     Equivalence(

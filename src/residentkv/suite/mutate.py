@@ -133,11 +133,11 @@ def edit_identity(trace: Trace) -> Iterator[Mutant]:
 
 def edit_outcome(trace: Trace) -> Iterator[Mutant]:
     """Change what one event says: results, names of outcomes, words, ranges, blocks, jobs."""
-    known = _known(trace, "claim_id")
+    claims, priorities = _known(trace, "claim_id"), _known(trace, "priority")
     for at, e in enumerate(trace):
         for field in msgspec.structs.fields(e):
             old = getattr(e, field.name)
-            for new in _other_values(field.name, old, known):
+            for new in _other_values(field.name, old, claims, priorities):
                 yield _edited(f"outcome {field.name}", trace, at, field.name, new)
 
 
@@ -202,7 +202,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
 """Fields that hold a name, and others that they could hold."""
 
 
-def _other_values(name: str, old: Any, claims: Sequence[Any]) -> Iterator[Any]:
+def _other_values(name: str, old: Any, claims: Sequence[Any], priorities: Sequence[Any]) -> Iterator[Any]:
     """Yield what a field could say instead."""
     if name == "success":
         yield not old
@@ -224,8 +224,10 @@ def _other_values(name: str, old: Any, claims: Sequence[Any]) -> Iterator[Any]:
             yield from dict.fromkeys((old[:-1], (*old[:-1], "kv:of-something-else"), ()))
     elif name in _NAMES:
         yield from (word for word in _NAMES[name] if word != old)
-    elif name == "actions":
+    elif name in ("actions", "clipped_from"):
         yield from dict.fromkeys((old[:-1], (*old, "demote:nobody-known"))) if old else (("demote:nobody-known",),)
+    elif name == "priority":
+        yield from (new for new in (*priorities, 1_000_003, -1_000_003) if new != old)
     elif name == "bytes" and old:
         yield 0
     elif name == "worker":

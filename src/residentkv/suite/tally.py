@@ -7,6 +7,7 @@ from collections import Counter
 import msgspec
 
 from residentkv.audit import AuditReport, Verdict, audit_events
+from residentkv.audit.evidence import experiments_of
 from residentkv.claims.modes import Mode
 from residentkv.lowering.obligations import BUNDLES
 from residentkv.suite.context import Context
@@ -72,7 +73,8 @@ def tally_trace(name: str, trace: Trace, tally: Tally) -> None:
     """Judge every mutant of a conforming trace.
 
     A mutant is refused when it does not conform, and weaker when a claim of it no longer supports, in its mode, an
-    obligation of the bundle that it supported before. One that supports more than the original is never equivalent.
+    obligation of the bundle that it supported before, or when its experiment lost a trial or turned round. One that
+    supports more than the original, or is contradicted less, is never equivalent.
 
     Raises:
         NotPositive: the trace does not conform.
@@ -95,14 +97,26 @@ def tally_trace(name: str, trace: Trace, tally: Tally) -> None:
 
 
 def support_of(report: AuditReport) -> Support:
-    """Return which obligations of its bundle each conforming claim supports, and where."""
-    return frozenset(
+    """Return which obligations of its bundle each conforming claim supports, and what each source's experiment shows.
+
+    An experiment shows each of its trials, or that nothing speaks against the preference: what takes a contradiction
+    away adds to the support.
+    """
+    claims = (
         (c.source, str(c.epoch), c.owner_scope, c.claim_id, str(c.instance), c.mode, obligation)
         for c in report.claims
         if c.verdict is Verdict.CONFORMING and c.mode is not None
         for obligation in c.observed
         if obligation in _BUNDLE_NAMES[c.mode]
     )
+    items = {(i.events[0].source, i.events[0].epoch): i for i in experiments_of(report)}
+    shown: list[tuple[str, ...]] = []
+    for s in report.sources:
+        item = items.get((s.source, s.epoch))
+        if item is None or item.polarity == "supports":
+            trials = item.claims if item is not None else 0
+            shown += [(s.source, str(s.epoch), "eviction_preference", str(n)) for n in range(trials + 1)]
+    return frozenset((*claims, *shown))
 
 
 _BUNDLE_NAMES: dict[str, frozenset[str]] = {mode.value: frozenset(o.value for o in BUNDLES[mode]) for mode in Mode}
