@@ -24,34 +24,43 @@ def union(a: Ranges, b: Ranges) -> Ranges:
 
 
 def intersect(a: Ranges, b: Ranges) -> Ranges:
-    """Return every position of both."""
+    """Return every position of both, in time linear in the number of sorted ranges."""
     if a == b:
         return clean(a)
+    a, b = clean(a), clean(b)
     out: list[tuple[int, int]] = []
-    for lo, hi in clean(a):
-        for start, end in clean(b):
-            if start < hi and lo < end:
-                out.append((max(lo, start), min(hi, end)))
-    return normalize_ranges(out)
+    i = j = 0
+    while i < len(a) and j < len(b):
+        (lo, hi), (start, end) = a[i], b[j]
+        if start < hi and lo < end:
+            out.append((max(lo, start), min(hi, end)))
+        if hi < end:
+            i += 1
+        else:
+            j += 1
+    return tuple(out)
 
 
 def subtract(a: Ranges, b: Ranges) -> Ranges:
-    """Return every position of `a` that is not one of `b`."""
+    """Return every position of `a` that is not one of `b`, in time linear in the number of sorted ranges."""
     if a == b:
         return EMPTY
-    out = clean(a)
-    for lo, hi in clean(b):
-        left: list[tuple[int, int]] = []
-        for start, end in out:
-            if hi <= start or end <= lo:
-                left.append((start, end))
-                continue
-            if start < lo:
-                left.append((start, lo))
-            if hi < end:
-                left.append((hi, end))
-        out = tuple(left)
-    return out
+    b = clean(b)
+    out: list[tuple[int, int]] = []
+    j = 0
+    for start, end in clean(a):
+        left = start
+        while j < len(b) and b[j][0] < end:
+            lo, hi = b[j]
+            if left < lo:
+                out.append((left, lo))
+            left = max(left, hi)
+            if hi > end:
+                break  # It may reach into the next range of `a`.
+            j += 1
+        if left < end:
+            out.append((left, end))
+    return tuple(out)
 
 
 def within(a: Ranges, b: Ranges) -> bool:

@@ -140,7 +140,8 @@ def _check_lost_positions(s: SourceState, c: ClaimState, e: ClaimHarmed) -> None
     if c.needed_hashes and not c.unseen:
         start = c.needed_pos[0][0]
         where, ever, doubtful = s.blocks.where, c.gone or (), s.blocks.doubtful
-        told = {p for lo, hi in lost for p in range(lo, hi)}
+        named = intersect(lost, ((start, start + len(c.needed_hashes)),))
+        told = {p for lo, hi in named for p in range(lo, hi)}
         certain = [(start + i, block) for i, block in enumerate(c.needed_hashes) if block not in doubtful]
         said = [p for p, _ in certain if p in told]
         now = [p for p, block in certain if block not in where]
