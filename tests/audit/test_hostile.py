@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import msgspec
 import pytest
@@ -96,6 +97,46 @@ def test_huge_ranges_cost_nothing():
     assert whole(trace(text)).verdict is Verdict.VIOLATING
     text = CONFORMING["hard"].replace("reuse-here c r5", f"reuse-here c r5 0-{top}")
     assert whole(trace(text)).verdict is Verdict.VIOLATING
+
+
+@pytest.mark.parametrize("blocks", [2, 10**12])
+def test_a_loss_of_unnamed_blocks_costs_nothing(blocks):
+    """An object is said to have many blocks, one is named, all are lost: unclear, and never counted one by one."""
+    story = CONFORMING["soft"].replace("mode=soft_priority", "mode=soft_priority predicate=whole_object")
+    story = story.replace("a0,a1,a2,a3,a4,a5,a6,a7 0,1,2,3,4,5,6,7", "a0 0").replace("a0,a1,a2,a3,a4,a5,a6,a7", "a0")
+    story = story.replace("materialize c r1 ", f"materialize c r1 0-{blocks} object_blocks={blocks} ")
+    story = story.replace("removed gpu a7 7", "removed gpu a0 0").replace("lost_pos=7-8", f"lost_pos=0-{blocks}")
+    report = whole(trace(story))
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert {f.code for f in report.all_findings()} == {"RKV253"}
+
+
+def test_many_ranges_are_told_in_linear_time():
+    """Job and result of sixty thousand ranges each, none of them alike: a violation, in a matter of seconds."""
+    odd, even = (tuple((2 * i + k, 2 * i + k + 1) for i in range(60_000)) for k in (0, 1))
+    events = [
+        msgspec.structs.replace(e, pos=even)
+        if isinstance(e, ev.JobCreated)
+        else msgspec.structs.replace(e, ok_pos=odd)
+        if isinstance(e, ev.TransferFinished)
+        else e
+        for e in trace(CONFORMING["success"])
+    ]
+    began = time.process_time()
+    assert audit_events([events]).verdict is Verdict.VIOLATING
+    assert time.process_time() - began < 10
+
+
+def test_many_claims_after_a_restart_take_linear_time():
+    """Ten thousand claims that their epoch never accepted are looked up in the epoch before, not searched for."""
+    *events, demoted, closed = trace("open\naccept c1\nrelease c1\nclose\n@scheduler/1\nopen\ndemote c1\nclose")
+    many = [msgspec.structs.replace(demoted, claim_id=f"c{n}", outcome_claim_id=f"c{n}") for n in range(10_000)]
+    earlier = [msgspec.structs.replace(e, epoch=0) for e in many]
+    events = [*events[:-2], *earlier, *events[-2:], *many, closed]
+    began = time.process_time()
+    report = audit_events([renumber(events)])
+    assert time.process_time() - began < 5
+    assert [c.claim_id for c in report.claims if any(f.code == "RKV221" for f in c.findings)] == ["c1"]
 
 
 def test_a_predicate_with_sidecars_is_inconclusive():

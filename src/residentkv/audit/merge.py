@@ -37,23 +37,24 @@ def _place(audit: SourceAudit) -> tuple[str, int, int, bytes]:
 
 
 def report_of(part: Partial, *, path: str, sha256: str) -> AuditReport:
-    """Draw up the report of a whole trace."""
-    sources = {(a.result.source, a.result.epoch): a for a in part.sources}
+    """Draw up the report of a whole trace; the order of its sources makes no difference."""
+    sources = sorted(part.sources, key=_place)
     findings = [
         _file_finding(sequence.NO_EVENTS if code == EMPTY.code else sequence.UNREADABLE_TRACE, story)
         for code, story in part.unreadable
     ]
-    findings += _doubled(part.sources)
-    claims = [_voided(c, part.sources) for a in part.sources for c in a.claims]
+    findings += _doubled(sources)
+    first_accepted = _first_accepted(sources)
+    claims = [_voided(c, first_accepted) for a in sources for c in a.claims]
     claims.sort(key=lambda c: (c.source, c.epoch, c.first_seq, c.owner_scope, c.claim_id, c.instance))
-    if len({a.result.run_id for a in part.sources}) > 1:
-        runs = ", ".join(sorted({a.result.run_id for a in part.sources})[:5])
+    if len({a.result.run_id for a in sources}) > 1:
+        runs = ", ".join(sorted({a.result.run_id for a in sources})[:5])
         findings.append(_file_finding(sequence.MIXED_RUNS, f"The sources of the trace are of runs {runs}."))
-    findings += _cross_check(part.sources)
-    if not claims and not any(f.code == acceptance.CLAIM_NEVER_ACCEPTED.code for f in _source_findings(part.sources)):
-        findings.append(_nothing_claimed(part.sources, bool(part.unreadable)))
+    findings += _cross_check(sources)
+    if not claims and not any(f.code == acceptance.CLAIM_NEVER_ACCEPTED.code for f in _source_findings(sources)):
+        findings.append(_nothing_claimed(sources, bool(part.unreadable)))
     verdict = Verdict.CONFORMING
-    for audit in part.sources:
+    for audit in sources:
         verdict = worse(verdict, audit.verdict)
     for claim in claims:
         verdict = worse(verdict, claim.verdict)
@@ -65,8 +66,8 @@ def report_of(part: Partial, *, path: str, sha256: str) -> AuditReport:
             sha256=sha256,
             profile=Profile.SPEC,
             verdict=verdict,
-            events=sum(a.result.events for a in part.sources),
-            sources=tuple(a.result for a in sorted(part.sources, key=_place)),
+            events=sum(a.result.events for a in sources),
+            sources=tuple(a.result for a in sources),
             claims=tuple(claims),
             findings=tuple(findings),
             gates=(),
@@ -140,23 +141,23 @@ def _doubled(audits: Iterable[SourceAudit]) -> list[Finding]:
     return out
 
 
-def _voided(claim: ClaimResult, audits: Iterable[SourceAudit]) -> ClaimResult:
+def _first_accepted(audits: Iterable[SourceAudit]) -> dict[tuple[str, str, str], int]:
+    """Return the first epoch that accepted a claim, by (source, owner, claim)."""
+    first: dict[tuple[str, str, str], int] = {}
+    for a in audits:
+        for c in a.claims:
+            if c.mode is not None:
+                key = (c.source, c.owner_scope, c.claim_id)
+                first[key] = min(c.epoch, first.get(key, c.epoch))
+    return first
+
+
+def _voided(claim: ClaimResult, first_accepted: dict[tuple[str, str, str], int]) -> ClaimResult:
     """A claim that nobody accepted in its epoch, and that an earlier epoch of the same source had accepted."""
     if not any(f.code == acceptance.CLAIM_NEVER_ACCEPTED.code for f in claim.findings):
         return claim
-    earlier = next(
-        (
-            c
-            for a in audits
-            for c in a.claims
-            if c.source == claim.source
-            and c.epoch < claim.epoch
-            and (c.owner_scope, c.claim_id) == (claim.owner_scope, claim.claim_id)
-            and c.mode is not None
-        ),
-        None,
-    )
-    if earlier is None:
+    earlier = first_accepted.get((claim.source, claim.owner_scope, claim.claim_id), claim.epoch)
+    if earlier >= claim.epoch:
         return claim
     rule = acceptance.CLAIM_VOIDED_BY_RESTART
     findings = tuple(
@@ -166,7 +167,7 @@ def _voided(claim: ClaimResult, audits: Iterable[SourceAudit]) -> ClaimResult:
             slug=rule.slug,
             required_order=rule.required_order,
             story=(
-                f"Claim {claim.claim_id} of {claim.owner_scope} was accepted in epoch {earlier.epoch} of "
+                f"Claim {claim.claim_id} of {claim.owner_scope} was accepted in epoch {earlier} of "
                 f"{claim.source}; epoch {claim.epoch} uses it from seq {claim.first_seq} on and never accepted it.",
             ),
         )
@@ -182,24 +183,24 @@ def _cross_check(audits: Iterable[SourceAudit]) -> list[Finding]:
     for a in audits:
         learned.absorb(a.learned)
         said.absorb(a.said)
-    if not said.sums:
-        return []
-    contradicting, unmatched = compare_ledgers(learned, said)
+    contradicting, miscounted, unmatched = compare_ledgers(learned, said)
     out = []
-    for (job_id, worker), scheduler_word, worker_word in contradicting[:16]:
-        source, epoch, seq = learned.places[job_id, worker]
-        other = said.places[job_id, worker]
-        out.append(
-            _file_finding(
-                offload.WORKER_DISAGREES,
-                f"Worker {worker} wrote at {other[0]}/{other[1]} seq {other[2]} that job {job_id} was a "
-                f"{_result(worker_word)}; the scheduler learned at {source}/{epoch} seq {seq} that it was a "
-                f"{_result(scheduler_word)}.",
-                source=source,
-                epoch=epoch,
-                seqs=(seq,),
+    for verdict, pairs in ((Verdict.VIOLATING, contradicting), (Verdict.INCONCLUSIVE, miscounted)):
+        for (job_id, worker), scheduler_word, worker_word in pairs[:16]:
+            source, epoch, seq = learned.places[job_id, worker]
+            other = said.places[job_id, worker]
+            out.append(
+                _file_finding(
+                    offload.WORKER_DISAGREES,
+                    f"Worker {worker} wrote at {other[0]}/{other[1]} seq {other[2]} that job {job_id} was a "
+                    f"{_result(worker_word)}; the scheduler learned at {source}/{epoch} seq {seq} that it was a "
+                    f"{_result(scheduler_word)}.",
+                    source=source,
+                    epoch=epoch,
+                    seqs=(seq,),
+                    verdict=verdict,
+                )
             )
-        )
     for worker in unmatched[:16]:
         mine = learned.sums.get(worker, (0, 0))[0]
         out.append(
@@ -214,11 +215,11 @@ def _cross_check(audits: Iterable[SourceAudit]) -> list[Finding]:
 
 
 def _result(detail: Detail) -> str:
-    direction, success, nbytes, ok_pos, failed_pos, request_id, owner, claim_id = detail
+    direction, success, nbytes, ok_pos, failed_pos, request_id, owner, claim_id, workers_total = detail
     named = f"claim {claim_id} of {owner}" if claim_id is not None else "no claim"
     return (
         f"{direction} for {request_id} and {named} that {'succeeded' if success else 'failed'} with {nbytes} bytes, "
-        f"good {say(ok_pos)}, failed {say(failed_pos)}"
+        f"good {say(ok_pos)}, failed {say(failed_pos)}, workers {workers_total}"
     )
 
 

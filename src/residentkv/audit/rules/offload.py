@@ -98,11 +98,12 @@ WORKER_DISAGREES = Rule(
     code="RKV252",
     slug="worker-disagrees",
     title="The worker's own log says something else than the scheduler's",
-    checks="success, direction, bytes, positions, request and claim of every transfer in the logs of worker processes, "
-    "joined by job and worker",
+    checks="success, direction, bytes, positions, request, claim and number of workers of every transfer in the logs "
+    "of worker processes, joined by job and worker",
     why="the scheduler acted on a result that did not happen",
     contradicts=("offload_identity", "restore_before_reuse"),
-    inconclusive_when="one side is missing although that worker writes a log",
+    inconclusive_when="one side is missing although that worker writes a log, the epochs of both sides differ, a job "
+    "number came back after a restart with another result, or only the number of workers differs",
     source="spec section 6",
 )
 BLOCK_COPIES_UNCLEAR = Rule(
