@@ -8,10 +8,13 @@ EMPTY: Ranges = ()
 
 
 def clean(ranges: Ranges) -> Ranges:
-    """Return sorted, joined ranges without empty ones; a single proper range comes back as it is."""
-    if len(ranges) == 1 and ranges[0][0] < ranges[0][1]:
-        return ranges
-    return normalize_ranges(ranges)
+    """Return sorted, joined ranges without empty ones; ranges that are all that come back as they are."""
+    before = -1
+    for lo, hi in ranges:
+        if lo <= before or hi <= lo:
+            return normalize_ranges(ranges)
+        before = hi
+    return ranges
 
 
 def union(a: Ranges, b: Ranges) -> Ranges:
