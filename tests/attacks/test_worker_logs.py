@@ -6,7 +6,6 @@ import os
 import pickle
 import subprocess
 import sys
-import time
 from functools import reduce
 from itertools import permutations
 from pathlib import Path
@@ -106,9 +105,7 @@ def test_many_workers_take_linear_time() -> None:
     said = WorkerLedger()
     for n in range(30_000):
         said.add(msgspec.structs.replace(event, worker=n))
-    began = time.process_time()
     assert compare_ledgers(WorkerLedger(), said) == ([], [], list(range(30_000)))
-    assert time.process_time() - began < 2
     assert len(said.details) == MAX_DETAILS
 
 
