@@ -37,7 +37,9 @@ class Engine:
             load_failure_policy=more.pop("policy", "fail"),
             options=options | {"control": True, "tier_dir": str(out)} | more.pop("options", {}),
         )
-        if scheduler is None:
+        if scheduler == "of stock vLLM":
+            settings = {}
+        elif scheduler is None:
             del settings["scheduler_cls"]
         elif scheduler != "of the plugin":
             settings["scheduler_cls"] = scheduler
@@ -484,6 +486,51 @@ def probe_hints(out: Path, model: str) -> dict[str, Any]:
             for output in core.step():
                 if output.finished:
                     seen[name] = output.kv_transfer_params
+    engine.stop()
+    return seen
+
+
+def probe_layouts(out: Path, model: str) -> dict[str, Any]:
+    """Layouts on which no claim is accepted: a full and a sliding group, and sliding windows only.
+
+    The prompt for the second one is larger than the whole cache, as only sliding windows allow.
+    """
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig, MistralConfig
+
+    sizes = {
+        "vocab_size": 1024,
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "max_position_embeddings": 2048,
+        "sliding_window": 64,
+    }
+    kinds = ["sliding_attention", "full_attention"]
+    config = Gemma3TextConfig(**sizes, layer_types=kinds, initializer_range=0.3, tie_word_embeddings=False)
+    Gemma3ForCausalLM(config).save_pretrained(out / "groups")
+    MistralConfig(**sizes, architectures=["MistralForCausalLM"]).save_pretrained(out / "sliding")
+    tokens = tiny_prompt()
+    full = TINY | {"load_format": "auto", "dtype": "float32", "max_model_len": 512}
+
+    def twice(engine: Engine) -> list[list[int]]:
+        """Ask for the same tokens again when only the second tier, if there is one, has their blocks."""
+        records = engine.ask((tokens, None), (tiny_prompt(5), None))
+        engine.ask(([5, 6, 7], None))
+        engine.reset()
+        return [record["tokens"] for record in (*records, *engine.ask((tokens, None)))]
+
+    engine = Engine(out, str(out / "groups"), scheduler="of stock vLLM", **full)
+    seen: dict[str, Any] = {"stock": twice(engine)}
+    engine.stop()
+    engine = Engine(out, str(out / "groups"), **full)
+    seen["groups"] = twice(engine)
+    seen["groups_claim"] = engine.ask((tokens, claim("a")))[0]
+    engine.stop()
+    engine = Engine(out / "sliding", str(out / "sliding"), max_num_batched_tokens=64, **TINY | {"blocks": 13})
+    seen["sliding"], seen["sliding_claim"] = engine.ask(([*range(3, 700)], None), (tokens, claim("a")))
     engine.stop()
     return seen
 

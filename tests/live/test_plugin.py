@@ -310,3 +310,24 @@ def test_a_broken_fault_plan_is_one_error_and_nothing_passes_by_it(probe: Probe,
     assert seen["mended"]["tokens"] == seen["resident"]["tokens"]
     lines = [line for line in (seen.folder / "log.txt").read_text().splitlines() if "not a fault plan" in line]
     assert len(lines) == 2, "one line of the scheduler's side, one of the worker's"
+
+
+def test_a_layout_that_no_claim_is_kept_on_is_served_as_by_stock_vllm(probe: Probe) -> None:
+    """A full and a sliding group: keys of both are in one job, bytes of both come back, and a claim is told no."""
+    seen = probe("layouts")
+    assert seen["groups"] == seen["stock"] and len({tuple(tokens) for tokens in seen["stock"]}) == 2
+    loads = [e for e in seen.events() if isinstance(e, TransferFinished) and e.direction == "load"]
+    assert [(e.success, e.claim_id) for e in loads] == [(True, None)] * len(loads) and loads
+    answer = seen["groups_claim"]
+    assert (answer["finish"], answer["answer"]["resident_claim"]["reason"]) == ("length", "layout_unsupported")
+    conforming(seen)
+
+
+def test_a_prompt_larger_than_the_cache_is_served_when_every_window_slides(probe: Probe) -> None:
+    """The door weighs nobody where no claim can be: what a request needs there is vLLM's to know."""
+    seen = probe("layouts")
+    assert seen["sliding"]["finish"] == "length"
+    answer = seen["sliding_claim"]["answer"]["resident_claim"]
+    assert (answer["decision"], answer["reason"]) == ("rejected", "layout_unsupported")
+    report = audit_file(seen.folder / "sliding" / "trace.jsonl")
+    assert report.verdict is Verdict.CONFORMING, [f.story for f in report.all_findings()]

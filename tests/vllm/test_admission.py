@@ -80,6 +80,17 @@ def test_without_claims_the_door_asks_for_no_more_than_vllm(tmp_path: Path) -> N
     assert refusals(bench) == []
 
 
+def test_a_door_that_stands_open_weighs_nobody(tmp_path: Path) -> None:
+    """Where no claim can be accepted, a prompt larger than the cache is vLLM's business, and the log says no number."""
+    bench = small(tmp_path)
+    bench.residency.book.refuses_all = ("layout_unsupported", "sliding windows")
+    bench.residency.door.stands_open = True
+    reply = bench.arrive("r1", prompt(blocks=12), hard())
+    assert reply is not None and reply["resident_claim"]["reason"] == "layout_unsupported"
+    assert not bench.residency.door.holds("r1")
+    assert bench.events("active_request_admitted") == []
+
+
 def test_those_who_come_together_are_weighed_beside_what_was_promised_to_each(tmp_path: Path) -> None:
     """Prompts that need 4 of 8 blocks: each is told what those before it need, and the third one waits."""
     bench = small(tmp_path)

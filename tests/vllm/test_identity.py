@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from residentkv.runtimes.vllm.identity import EngineIdentity
+from residentkv.runtimes.vllm.identity import EngineIdentity, KeyPositions
 from residentkv.runtimes.vllm.options import PluginOptions
 
 CONFIG = SimpleNamespace(
@@ -39,3 +39,15 @@ def test_salt_and_adapter_are_part_of_the_identity() -> None:
     assert digests == [identity.digest(r) for r in variants]
     assert not any("salt" in d for d in digests)
     assert EngineIdentity(CONFIG, PluginOptions(weights_epoch=1), 16).digest(request()) not in digests
+
+
+def test_a_key_lies_where_its_hash_is_in_blocks_of_its_own_group() -> None:
+    """Keys of several groups in one job each have a position; what a request computes later is found as well."""
+    groups = [number.to_bytes(4, "big") for number in range(2)]
+    hashes = [bytes([i]) * 32 for i in range(6)]
+    positions = KeyPositions({0: 1, 1: 2})
+    first = [hashes[0] + groups[0], hashes[2] + groups[0], hashes[1] + groups[1], hashes[3] + groups[1]]
+    assert positions.find("r", hashes[:4], first) == (0, 2, 0, 1)
+    assert positions.find("r", hashes, [hashes[5] + groups[1], hashes[4] + groups[0]]) == (2, 4)
+    positions.forget("r")
+    assert positions.find("r", hashes[3:], [hashes[3] + groups[0]]) == (0,)

@@ -82,6 +82,8 @@ class Door:
         self.book = book
         self.primary = primary
         self._checks = checks
+        self.stands_open = False
+        """Nobody is weighed: no claim is ever accepted here, and what a request needs in this layout is not known."""
         self._before: dict[str, Standing] = {}
         self._inside: dict[str, RequestTrack] = {}
         self._storing: dict[str, RequestTrack] = {}
@@ -93,6 +95,8 @@ class Door:
 
     def arrive(self, r: RequestTrack, rank: tuple[Any, ...] = ()) -> None:
         """A request stands before the door; lower ranks come first, then those who came first."""
+        if self.stands_open:
+            return
         self._arrivals += 1
         self._before[r.request_id] = Standing(r=r, rank=(*rank, self._arrivals))
 

@@ -22,7 +22,7 @@ from residentkv.runtimes.vllm.desk import Desk, open_desk
 from residentkv.runtimes.vllm.eventlog import EventLog
 from residentkv.runtimes.vllm.faults import UNREADABLE, FaultInjector
 from residentkv.runtimes.vllm.hints import params_with_hints
-from residentkv.runtimes.vllm.identity import EngineIdentity, block_keys
+from residentkv.runtimes.vllm.identity import EngineIdentity, KeyPositions, block_keys
 from residentkv.runtimes.vllm.intake import KEEP_PARAM, RequestFacts
 from residentkv.runtimes.vllm.jobs import JobPart, OpenJob
 from residentkv.runtimes.vllm.options import Mechanism, decode_options
@@ -82,14 +82,15 @@ class ResidentOffloadingConnector(OffloadingConnector):
         self._silent: set[str] = set()
         self._replies: dict[str, dict[str, Any]] = {}
         self._requests: dict[str, Any] = {}
-        self._positions: dict[str, dict[bytes, int]] = {}
+        self._preempted: Collection[str] = ()
         manager = self.scheduler.manager
         if not isinstance(manager, TierManager):
             return
-        groups = kv_cache_config.kv_cache_groups
+        groups = self.scheduler.config.kv_group_configs
         self._group_id = kv_cache_config.prefix_cacheable_group_ids[0]
-        self._block_tokens = int(self.scheduler.config.kv_group_configs[0].tokens_per_block)
-        self._hashes_per_block = int(self.scheduler.config.kv_group_configs[0].hashes_per_chunk)
+        self._block_tokens = int(groups[0].tokens_per_block)
+        self._hashes_per_block = int(groups[0].hashes_per_chunk)
+        self._positions = KeyPositions({int(g.group_idx): int(g.hashes_per_chunk) for g in groups})
         self._identity = EngineIdentity(vllm_config, options, self._block_tokens)
         self._manager = manager
         self._lookahead_tokens = int(vllm_config.num_lookahead_tokens)
@@ -104,10 +105,13 @@ class ResidentOffloadingConnector(OffloadingConnector):
         self._preference = Preference(book, primary, ranks=options.keeps(Mechanism.EVICTION_PREFERENCE))
         door = Door(book, primary, checks=options.keeps(Mechanism.FEASIBILITY_CHECK))
         book.active_beside = door.active_beside
+        of_all = len(kv_cache_config.kv_cache_groups)
+        supported = of_all == 1 and groups[0].sliding_window_size_in_chunks is None
+        door.stands_open = not supported
         if not vllm_config.cache_config.enable_prefix_caching:
             book.refuses_all = ("prefix_caching_off", "without prefix caching no block can be read again")
-        elif len(groups) != 1 or self.scheduler.config.kv_group_configs[0].sliding_window_size_in_chunks is not None:
-            book.refuses_all = ("layout_unsupported", f"{len(groups)} KV cache groups; one of full attention is needed")
+        elif not supported:
+            book.refuses_all = ("layout_unsupported", f"{of_all} KV cache groups; one of full attention is needed")
         else:
             book.refuses_all = ("scheduler_missing", "the engine runs without residentkv's scheduler class")
         self.residency = Residency(book, door, restore_attempts=options.restore_attempts)
@@ -292,7 +296,7 @@ class ResidentOffloadingConnector(OffloadingConnector):
             residency.stores_ended(request_id)
             self._copies.request_over(request_id)
             self._requests.pop(request_id, None)
-            self._positions.pop(request_id, None)
+            self._positions.forget(request_id)
             self._silent.discard(request_id)
             self._replies.pop(request_id, None)
         return ResidentConnectorMetadata(
@@ -304,7 +308,7 @@ class ResidentOffloadingConnector(OffloadingConnector):
         )
 
     def _note(self, request_id: str, job_id: int, is_load: bool, keys: list[bytes], blocks: list[int]) -> JobNote:
-        positions = self._positions_of(request_id, keys)
+        positions = self._positions.find(request_id, self._requests[request_id].block_hashes, keys)
         if self.residency is None or request_id in self._silent:
             return JobNote(request_id, None, None, positions)
         job = self.residency.job_created(
@@ -317,15 +321,6 @@ class ResidentOffloadingConnector(OffloadingConnector):
             workers_total=self._workers,
         )
         return JobNote(request_id, job.claim_id, job.owner_scope, positions)
-
-    def _positions_of(self, request_id: str, keys: Collection[bytes]) -> tuple[int, ...]:
-        """Return the logical block positions of a request's keys, in their order."""
-        known = self._positions.setdefault(request_id, {})
-        if any(key not in known for key in keys):
-            request = self._requests[request_id]
-            pairs = block_keys(request, self._group_id, self._hashes_per_block, first=len(known))
-            known.update({key: len(known) + i for i, (_, key) in enumerate(pairs)})
-        return tuple(known[key] for key in keys)
 
     def update_connector_output(self, connector_output: Any) -> None:
         """The stock side completes transfers; then it is known what the tier can give back."""
