@@ -251,9 +251,7 @@ class ResidentOffloadingConnector(OffloadingConnector):
             cache_identity=self._identity.digest(request),
             unreadable=unreadable,
             barred=self.desk.barred(params),
-            max_tokens=min(
-                request.max_tokens + self._lookahead_tokens, self._max_model_tokens - request.num_prompt_tokens + 1
-            ),
+            max_tokens=self._most_tokens(request),
             keeps_kv=params.get(KEEP_PARAM) is not False,
             rank=(request.priority, request.arrival_time) if self._ranks else (),
         )
@@ -262,6 +260,11 @@ class ResidentOffloadingConnector(OffloadingConnector):
         """Look the request up; a claimed one whose blocks are lost may not go on."""
         hit_tokens, is_async = super().get_num_new_matched_tokens(request, num_computed_tokens)
         if self.residency is None or hit_tokens is None or request.request_id in self._silent:
+    def _most_tokens(self, request: Any) -> int:
+        """Return how many tokens a request may be given; a streaming session goes on to wherever the model ends."""
+        room = int(self._max_model_tokens - request.num_prompt_tokens + 1)
+        return room if request.resumable else min(int(request.max_tokens) + self._lookahead_tokens, room)
+
             return hit_tokens, is_async
         answer = self.residency.lookup(
             request.request_id, num_computed_tokens // self._block_tokens, hit_tokens // self._block_tokens
