@@ -535,6 +535,94 @@ def probe_layouts(out: Path, model: str) -> dict[str, Any]:
     return seen
 
 
+def probe_steps(out: Path, model: str) -> dict[str, Any]:
+    """What happens between two steps of an engine: an operator's resets, and the next chunk of a session.
+
+    A client in another process has no other way to do them at a time of its choosing.
+    """
+    from vllm import SamplingParams
+
+    engine = Engine(out, model, **TINY | {"blocks": 41})
+    core, scheduler = engine.llm.llm_engine, engine.llm.llm_engine.engine_core.engine_core.scheduler
+    params = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True, detokenize=False)
+    ends: dict[str, dict[str, Any]] = {}
+
+    def step(times: int = 1) -> None:
+        for _ in range(times):
+            for output in core.step():
+                one = output.outputs[0]
+                ends[output.request_id] = {"tokens": list(one.token_ids), "finish": one.finish_reason}
+
+    def drain() -> None:
+        for _ in range(500):
+            if not core.has_unfinished_requests():
+                return
+            step()
+        raise RuntimeError(f"still unfinished: {list(scheduler.requests)}")
+
+    tokens, hard = tiny_prompt(), claim("h", 4, mode="hard_protected")
+    seen: dict[str, Any] = {"plain": engine.ask((tokens, None))[0]}
+    engine.settle()
+    engine.reset()
+    core.add_request("running", {"prompt_token_ids": tokens}, params)
+    while not scheduler.running:
+        step()
+    step(2)
+    seen["reset_of_running"] = core.reset_prefix_cache(reset_running_requests=True)
+    drain()
+    seen["preempted"] = ends["running"]
+    engine.settle()
+
+    engine.reset()
+    engine.ask((tiny_prompt(5), hard))
+    engine.faults(Fault(action="delay_load", delay_s=0.5))
+    core.add_request("loading", {"prompt_token_ids": tokens}, params)
+    step(2)
+    seen["status"] = str(scheduler.requests[next(iter(scheduler.requests))].status.name)
+    try:
+        core.reset_prefix_cache(reset_running_requests=True)
+    except RuntimeError as e:
+        seen["refused_reset"] = str(e)
+    seen["after_refused_reset"] = [one["state"] for one in scheduler.connector.residency.states()]
+    drain()
+    seen["loaded"] = ends["loading"]
+    engine.faults()
+    engine.settle()
+
+    finished: dict[str, list[Any]] = {}
+
+    def send(request_id: str, tokens: list[int], extra: dict[str, Any] | None = None, *, more: bool = False) -> None:
+        """Send a request, or with `more` a chunk of a session, as `AsyncLLM.generate` does; then step a while."""
+        request = core.input_processor.process_inputs(
+            request_id,
+            {"prompt_token_ids": tokens},
+            SamplingParams(temperature=0, max_tokens=8, ignore_eos=True, extra_args={"kv_transfer_params": extra}),
+            core.get_supported_tasks(),
+            resumable=more,
+        )
+        core.engine_core.add_request(request)
+        for _ in range(16):
+            for output in core.engine_core.get_output().outputs:
+                if output.finish_reason is not None:
+                    finished.setdefault(output.request_id, []).append(
+                        {"finish": str(output.finish_reason), "answer": output.kv_transfer_params}
+                    )
+
+    second = claim("h2", mode="hard_protected")
+    send("session", tiny_prompt(21)[:128], more=True)
+    send("session", tiny_prompt(22)[:128], more=True)
+    send("beside", tiny_prompt(7), second)
+    seen["waits"] = "beside" not in finished
+    send("session", tiny_prompt(23)[:128], more=True)
+    send("session", [0])
+    send("after", tiny_prompt(7), second)
+    send("refused", tiny_prompt(24)[:128], more=True)
+    seen["finished"] = finished
+    engine.settle()
+    engine.stop()
+    return seen
+
+
 def main(argv: list[str]) -> int:
     """Run one probe."""
     out = Path(argv[2])

@@ -331,3 +331,40 @@ def test_a_prompt_larger_than_the_cache_is_served_when_every_window_slides(probe
     assert (answer["decision"], answer["reason"]) == ("rejected", "layout_unsupported")
     report = audit_file(seen.folder / "sliding" / "trace.jsonl")
     assert report.verdict is Verdict.CONFORMING, [f.story for f in report.all_findings()]
+
+
+def test_requests_that_a_reset_preempts_are_served_from_the_second_tier(probe: Probe, tiny_model: str) -> None:
+    """Their blocks lie there, and a load in the step of the reset would end the engine (stock code asserts)."""
+    seen = probe("steps", tiny_model)
+    assert seen["reset_of_running"] is True
+    assert seen["preempted"]["tokens"] == seen["plain"]["tokens"]
+
+
+def test_a_reset_that_vllm_refuses_costs_no_claim_even_when_running_requests_may_be_preempted(
+    probe: Probe, tiny_model: str
+) -> None:
+    """A load is under way into blocks that no preemption frees: vLLM says so, and the hard claim is as before."""
+    seen = probe("steps", tiny_model)
+    assert seen["status"] == "WAITING_FOR_REMOTE_KVS"
+    assert "waiting for remote KV transfer" in seen["refused_reset"]
+    assert seen["after_refused_reset"] == ["materialized"]
+    assert seen["loaded"]["tokens"] == seen["plain"]["tokens"]
+
+
+def test_a_session_is_weighed_as_if_it_went_on_to_the_longest_context(probe: Probe, tiny_model: str) -> None:
+    """4 of 40 blocks are held and 32 may be needed: it is served, no claim takes its room, beside more it is refused.
+
+    Weighed by its first chunk it would wait for ever for blocks that a claim holds.
+    """
+    seen = probe("steps", tiny_model)
+    finished = seen["finished"]
+    assert [end["finish"] for end in finished["session"]] == ["length"] * 3
+    assert seen["waits"]
+    beside, after = (finished[name][0]["answer"]["resident_claim"] for name in ("beside", "after"))
+    assert (beside["decision"], beside["reason"]) == ("rejected", "active_work")
+    assert after["decision"] == "accepted"
+    (refused,) = finished["refused"]
+    refusal = refused["answer"]["resident_claim_refusal"]
+    assert (refused["finish"], refusal["reason"]) == ("error", "claims_hold")
+    assert (refusal["claims_of_others"], refusal["shortfall_blocks"]) == (2, 4)
+    conforming(seen)

@@ -62,3 +62,21 @@ def test_the_tier_is_in_use_by_requests_and_not_by_pins() -> None:
         pool.free_blocks([block])
     tier.unpin(pins)
     assert not tier.in_use() and not tier.used_blocks()
+
+
+def test_what_running_requests_use_is_left_out_and_what_others_use_is_not() -> None:
+    """A reset that preempts is refused all the same for blocks of a load, and for those that both use."""
+    pool = Pool((b"claimed", 0), (b"running", 1), (b"both", 2), (b"loading", 1))
+    tables = {"running": (1, 2), "loading": (2, 3)}
+    manager = SimpleNamespace(
+        block_pool=pool, get_blocks=lambda r: SimpleNamespace(blocks=([pool.blocks[i] for i in tables[r]],))
+    )
+    tier = PrimaryTier(0, 4)
+    tier.bind(manager)
+    tier.pin([b"claimed"])
+    assert tier.in_use(but_for=["running"])
+    assert not tier.in_use(but_for=["running", "loading"])
+    pool.free_blocks(pool.blocks[3:])
+    assert tier.in_use(but_for=["running"])
+    pool.free_blocks(pool.blocks[2:3])
+    assert not tier.in_use(but_for=["running"])

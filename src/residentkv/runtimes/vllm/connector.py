@@ -153,8 +153,12 @@ class ResidentOffloadingConnector(OffloadingConnector):
                     spans = fault.positions or ((0, track.object_blocks),)
                     self._manager.drop([k for lo, hi in spans for k in track.keys[lo:hi]], silently=True)
 
-    def begin_scheduling(self, step_tokens: int) -> None:
-        """Blocks are going to be handed out, for at most so many tokens: those of soft claims last."""
+    def begin_scheduling(self, step_tokens: int, preempted: Collection[str]) -> None:
+        """Blocks are going to be handed out, for at most so many tokens: those of soft claims last.
+
+        `preempted` are the requests that lost their blocks since the last step.
+        """
+        self._preempted = preempted
         if self.residency is not None and self.residency.book.soft:
             self._preference.before_step(self.residency.door.may_take_blocks(-(-step_tokens // self._block_tokens)))
 
@@ -162,9 +166,9 @@ class ResidentOffloadingConnector(OffloadingConnector):
         """Blocks of claims that have ended are anybody's from now on."""
         self._copies.primary.settle()
 
-    def before_reset(self, *, running_too: bool, tier: bool) -> None:
-        """The primary tier is going to be emptied, unless requests use blocks of it and may not be preempted."""
-        if self.residency is not None and (running_too or not self._copies.primary.in_use()):
+    def before_reset(self, *, preempted: Collection[str], tier: bool) -> None:
+        """The primary tier is going to be emptied, unless others than the preempted requests use blocks of it."""
+        if self.residency is not None and not self._copies.primary.in_use(but_for=preempted):
             self.residency.before_reset(primary=True, tier=tier)
             self.give_back_pins()
 
@@ -256,15 +260,21 @@ class ResidentOffloadingConnector(OffloadingConnector):
             rank=(request.priority, request.arrival_time) if self._ranks else (),
         )
 
-    def get_num_new_matched_tokens(self, request: Any, num_computed_tokens: int) -> tuple[int | None, bool]:
-        """Look the request up; a claimed one whose blocks are lost may not go on."""
-        hit_tokens, is_async = super().get_num_new_matched_tokens(request, num_computed_tokens)
-        if self.residency is None or hit_tokens is None or request.request_id in self._silent:
     def _most_tokens(self, request: Any) -> int:
         """Return how many tokens a request may be given; a streaming session goes on to wherever the model ends."""
         room = int(self._max_model_tokens - request.num_prompt_tokens + 1)
         return room if request.resumable else min(int(request.max_tokens) + self._lookahead_tokens, room)
 
+    def get_num_new_matched_tokens(self, request: Any, num_computed_tokens: int) -> tuple[int | None, bool]:
+        """Look the request up; a claimed one whose blocks are lost may not go on.
+
+        One that a reset has just preempted is looked up a step later: stock code takes its transfers of this step for
+        stores that have to be flushed.
+        """
+        if request.request_id in self._preempted:
+            return None, False
+        hit_tokens, is_async = super().get_num_new_matched_tokens(request, num_computed_tokens)
+        if self.residency is None or hit_tokens is None or request.request_id in self._silent:
             return hit_tokens, is_async
         answer = self.residency.lookup(
             request.request_id, num_computed_tokens // self._block_tokens, hit_tokens // self._block_tokens

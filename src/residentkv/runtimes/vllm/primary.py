@@ -132,10 +132,12 @@ class PrimaryTier:
         """Return how many requests use a block."""
         return int(self._pool.blocks[block_id].ref_cnt) - self._pins[block_id]
 
-    def in_use(self) -> bool:
-        """Tell whether requests use any block; what only claims pin does not count."""
+    def in_use(self, but_for: Collection[str] = ()) -> bool:
+        """Tell whether requests use any block, these left out; what only claims pin does not count."""
         self.settle()
-        return self.used_blocks() > len(self._pins) or any(self.users(block_id) > 0 for block_id in self._pins)
+        theirs = Counter(block_id for request_id in but_for for block_id in self.allocated(request_id))
+        known = self._pins.keys() | theirs.keys()
+        return self.used_blocks() > len(known) or any(self.users(block_id) > theirs[block_id] for block_id in known)
 
     # --- pins ---
 

@@ -350,3 +350,11 @@ class FailedReceivePolicy:
             finally:
                 self.recompute_kv_load_failures = False
         return failed
+
+
+def freed_when_preempted(scheduler: Any) -> list[str]:
+    """Return the running requests whose blocks are free as soon as they are preempted, not a step later.
+
+    Relies on: `Scheduler.running` being what a reset preempts; `_request_blocks_can_be_freed`.
+    """
+    return [r.request_id for r in scheduler.running if scheduler._request_blocks_can_be_freed(r)]

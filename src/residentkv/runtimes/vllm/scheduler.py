@@ -12,7 +12,7 @@ from vllm.v1.request import RequestStatus
 
 from residentkv.runtimes.vllm.connector import ResidentOffloadingConnector
 from residentkv.runtimes.vllm.guard import GuardedScheduler
-from residentkv.runtimes.vllm.private import FailedReceivePolicy
+from residentkv.runtimes.vllm.private import FailedReceivePolicy, freed_when_preempted
 from residentkv.runtimes.vllm.residency import Residency
 from residentkv.runtimes.vllm.transfers import ResidentWorkerMetadata
 
@@ -66,7 +66,10 @@ class ResidentSchedulerMixin(FailedReceivePolicy):
             return super().schedule(*args, **kwargs)  # type: ignore[misc]
         connector.begin_step()
         self._open_door(connector.residency)
-        connector.begin_scheduling(self.max_num_scheduled_tokens)  # type: ignore[attr-defined]
+        connector.begin_scheduling(
+            self.max_num_scheduled_tokens,  # type: ignore[attr-defined]
+            self.reset_preempted_req_ids,  # type: ignore[attr-defined]
+        )
         output = super().schedule(*args, **kwargs)  # type: ignore[misc]
         self._refuse(connector.residency.take_refusals())
         return output
@@ -144,7 +147,8 @@ class ResidentSchedulerMixin(FailedReceivePolicy):
     def reset_prefix_cache(self, reset_running_requests: bool = False, reset_connector: bool = False) -> bool:
         """Empty the primary tier; claims that would lose by it are demoted first."""
         if self._resident is not None:
-            self._resident.before_reset(running_too=reset_running_requests, tier=reset_connector)
+            preempted = freed_when_preempted(self) if reset_running_requests else ()
+            self._resident.before_reset(preempted=preempted, tier=reset_connector)
         done: bool = super().reset_prefix_cache(reset_running_requests, reset_connector)  # type: ignore[misc]
         return done
 
