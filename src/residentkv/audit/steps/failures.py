@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from residentkv.audit.ranges import clean, say, within
+from residentkv.audit.ranges import clean, intersect, say, within
 from residentkv.audit.rules import failure, refusal
 from residentkv.audit.state import ClaimState, Cycle, JobState, SourceState
 from residentkv.audit.steps.joins import acting, claim_of, generation_differs, take
@@ -153,6 +153,8 @@ def _check_job(s: SourceState, c: ClaimState, cycle: Cycle, e: Failed, job: JobS
     asked = job.pos if job is not None else cycle.required_pos
     invalid = e.invalid_block_ids if isinstance(e, SchedulerRestorationFailed) else ()
     broken = job.failed_pos if job is not None else ()
+    if c.materialized_seq >= 0:
+        broken = intersect(broken, ((0, c.object_blocks),))  # A load may bring more than the claim is about.
     wrong = bool(asked and not within(failed, asked)) or not within(broken, failed)
     unnamed = not invalid and (not failed or (job is not None and isinstance(e, SchedulerRestorationFailed)))
     if wrong or unnamed:

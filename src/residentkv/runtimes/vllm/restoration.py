@@ -53,9 +53,13 @@ class Restorations:
     def _restoration_failed(self, r: RequestTrack, track: ClaimTrack, job: OpenJob) -> None:
         claim = track.claim
         r.failures += 1
-        failed = self.book.clip(track, ranges_of(job.failed)) or ranges_of(job.failed)
+        # The load may go on beyond the claimed object; what failed there is told only when nothing else did.
+        own = tuple(p for p in job.failed if p < track.object_blocks)
+        told = own or job.failed
+        failed = ranges_of(told)
         self.book.fail_restore(track, failed, job.job_id, job.reason, r.request_id)
-        retry = r.finished is None and not job.damaged and r.failures < self.attempts
+        again = not own or (not job.damaged and r.failures < self.attempts)
+        retry = r.finished is None and again
         refuse = claim.on_restore_failure is OnRestoreFailure.REFUSE
         if retry:
             policy, finish_status = "retry", "waiting"
@@ -71,7 +75,7 @@ class Restorations:
             job_id=job.job_id,
             reason=job.reason,
             failed_pos=failed,
-            invalid_block_ids=tuple(block_of[p] for p in job.failed),
+            invalid_block_ids=tuple(block_of[p] for p in told),
             failure_policy=policy,
             finish_status=finish_status,
             outcome_claim_id=claim.claim_id,
@@ -79,15 +83,16 @@ class Restorations:
         )
         r.serve = Serve.UNDECIDED
         r.looked = None
+        if not own or (not retry and (not refuse or job.damaged)):
+            job.drop = frozenset(k for k, p in zip(job.keys, job.positions, strict=True) if p in job.failed)
         if retry:
             job.recompute = True
             return
-        if not refuse or job.damaged:
-            job.drop = frozenset(k for k, p in zip(job.keys, job.positions, strict=True) if p in job.failed)
         if refuse:
             self._refuse_failed(r, track, finish_status)
             if job.damaged:
                 self.book.view.condemn(job.drop)
+            if job.damaged and own:
                 self.book.harm(track, failed, "copy_damaged", r.request_id)
             return
         job.recompute = True
