@@ -96,3 +96,46 @@ def test_a_failure_that_leaves_out_positions_of_the_claimed_object_is_violating(
     report = forge(bench, "scheduler_resident_claim_restoration_failed", failed_pos=[[0, 2]])
     assert report.verdict is Verdict.VIOLATING
     assert "RKV267" in codes(report)
+
+
+RELEASE = {"claim_id": "c", "owner_scope": "tenant"}
+
+
+@pytest.mark.parametrize("tokens", [prompt(), prompt(2)])
+def test_a_request_that_releases_a_claim_and_claims_anew_on_other_terms_is_joined_to_the_new_one(
+    bench: Bench, tokens: list[int]
+) -> None:
+    """Releases come first, so the request is from its first event on one of the claim that it brings."""
+    bench.serve("r1", prompt(), claim(mode="hard_protected"))
+    bench.serve("r2", tokens, claim(mode="hard_protected", priority=1), resident_claim_release=RELEASE)
+    reply = bench.replies["r2"]
+    assert reply is not None
+    assert reply["resident_claim"]["decision"] == "accepted"
+    assert [c.state for c in assert_conforming(bench.stop()).claims] == ["released", "released"]
+
+
+@pytest.mark.parametrize(
+    ("again", "reason"),
+    [({"predicate": "leading_prefix_at_least(9)"}, "predicate_unsatisfiable"), ({"mode": "no_mode"}, "claim_invalid")],
+)
+def test_a_request_that_releases_a_claim_and_is_declined_another_is_audited_as_both(
+    bench: Bench, again: dict[str, Any], reason: str
+) -> None:
+    """The claim is gone either way, and the log says who let it go."""
+    bench.serve("r1", prompt(), claim(mode="hard_protected"))
+    reply = bench.arrive("r2", prompt(), claim(mode="hard_protected") | again, resident_claim_release=RELEASE)
+    assert reply["resident_claim"]["reason"] == reason
+    bench.schedule("r2")
+    bench.compute("r2")
+    assert bench.stop().verdict is not Verdict.VIOLATING
+
+
+def test_other_terms_without_a_release_stay_a_conflict(bench: Bench) -> None:
+    """A promise is not changed by reusing its name, nor by releasing another claim."""
+    bench.serve("r1", prompt(), claim(mode="hard_protected"))
+    other = {"claim_id": "d", "owner_scope": "tenant"}
+    reply = bench.arrive("r2", prompt(), claim(mode="hard_protected", priority=1), resident_claim_release=other)
+    assert reply["resident_claim"]["reason"] == "claim_id_in_use"
+    bench.schedule("r2")
+    bench.compute("r2")
+    assert_conforming(bench.stop())

@@ -97,7 +97,7 @@ def take_in(book: ClaimBook, facts: RequestFacts) -> Intake:
         "token_map_id": token_map,
         "cache_identity": facts.cache_identity,
     }
-    existing = book.find(named[0], named[1]) if named is not None else None
+    existing = book.find(*named) if named is not None and named not in _asked_releases(facts) else None
     conflict = ""
     if existing is not None and request is not None:
         conflict = _conflict(existing, request, facts)
@@ -125,7 +125,7 @@ def take_in(book: ClaimBook, facts: RequestFacts) -> Intake:
         else:
             _remark(book, "resident_claim_invalid", facts.request_id)
         return intake
-    existing = book.find(*named)  # It may just have been released.
+    existing = book.find(*named)  # None when it has just been released.
     if existing is not None:
         if conflict:
             intake.reply = _reply(named, "rejected", "claim_id_in_use", conflict, {})
@@ -309,6 +309,15 @@ def _reply(
 
 def _remark(book: ClaimBook, name: str, request_id: str) -> None:
     book.log.emit(ev.RuntimeEvent, name=name, request_id=request_id, job_id=None)
+
+
+def _asked_releases(facts: RequestFacts) -> list[tuple[str, str]]:
+    """Return what `_release` is going to let go before the claim of the same request is decided."""
+    raw = facts.params.get(RELEASE_PARAM)
+    try:
+        return read_release(raw) if raw is not None else []
+    except ValueError:
+        return []
 
 
 def _release(book: ClaimBook, facts: RequestFacts) -> list[dict[str, Any]]:
