@@ -139,3 +139,72 @@ def test_other_terms_without_a_release_stay_a_conflict(bench: Bench) -> None:
     bench.schedule("r2")
     bench.compute("r2")
     assert_conforming(bench.stop())
+
+
+def test_blocks_that_were_loaded_while_the_claim_materialized_are_not_told_as_computed_again(bench: Bench) -> None:
+    """Where a request reads from is settled once a lookup; the engine tells of its blocks again after the load."""
+    kept = claim(mode="hard_protected")
+    bench.serve("r1", prompt())
+    bench.tiers.primary.clear()
+    bench.arrive("a", prompt(), kept)
+    bench.arrive("b", prompt(), kept)
+    first, second = load(bench, "a"), load(bench, "b")
+    bench.finish_job(first)
+    bench.residency.admitted("a", 0)
+    bench.compute("a")
+    bench.finish_job(second)
+    bench.residency.admitted("b", 0)
+    bench.compute("b")
+    assert "active_request_recomputed" not in bench.names()
+    assert_conforming(bench.stop())
+
+
+@pytest.mark.parametrize("mode", ["soft_priority", "best_effort", "hard_protected", "offloadable"])
+def test_a_request_that_is_preempted_tells_its_reuse_once(bench: Bench, mode: str) -> None:
+    """It reads the same blocks again, which is no second reuse of the claim."""
+    kept = claim(mode=mode)
+    bench.serve("r1", prompt(), kept)
+    bench.arrive("r2", prompt(), kept)
+    for _ in range(2):
+        assert bench.schedule("r2") is None
+        bench.residency.step_done("r2", 4 * BLOCK, 4 * BLOCK + 1)
+    bench.end("r2", "length", 2)
+    assert bench.names().count("resident_claim_reused") == 1
+    assert_conforming(bench.stop())
+
+
+def test_what_was_computed_again_is_not_told_as_reused_after_a_preemption(bench: Bench) -> None:
+    """A preempted request finds the blocks that it has computed itself; to its claim they were lost."""
+    kept = claim(mode="best_effort")
+    bench.serve("r1", prompt(), kept, store=False)
+    bench.tiers.primary.clear()
+    bench.arrive("r2", prompt(), kept)
+    assert bench.schedule("r2") is None
+    bench.residency.step_done("r2", 0, 4 * BLOCK + 1)
+    bench.tiers.primary.update(bench.prompts["r2"].hashes)
+    assert bench.schedule("r2") is None
+    bench.residency.step_done("r2", 4 * BLOCK, 4 * BLOCK + 1)
+    bench.end("r2", "length", 2)
+    assert [n for n in bench.names() if n in ("resident_claim_reused", "active_request_recomputed")] == [
+        "active_request_recomputed"
+    ]
+    assert_conforming(bench.stop())
+
+
+def test_a_recomputation_that_is_preempted_halfway_is_told_from_its_first_block_on(bench: Bench) -> None:
+    """What it finds after the preemption it has computed again before."""
+    terms = claim(on_restore_failure="recompute")
+    bench.serve("r1", prompt(), terms)
+    bench.reset_primary()
+    bench.arrive("r2", prompt(), terms)
+    bench.finish_job(load(bench, "r2"), range(4))
+    assert bench.schedule("r2") is None
+    bench.residency.step_done("r2", 0, 2 * BLOCK)
+    bench.tiers.primary.update(bench.prompts["r2"].hashes[:2])
+    assert bench.schedule("r2") is None
+    bench.residency.step_done("r2", 2 * BLOCK, 4 * BLOCK + 1)
+    bench.end("r2", "length", 2)
+    (again,) = bench.events("active_request_recomputed")
+    assert isinstance(again, ev.RequestRecomputed)
+    assert again.recomputed_pos == ((0, 4),)
+    assert_conforming(bench.stop())

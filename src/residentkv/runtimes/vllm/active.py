@@ -73,7 +73,9 @@ class RequestTrack(msgspec.Struct, kw_only=True, eq=False):
     """An active request.
 
     `hashes` name the full blocks of its prompt that it may read from the cache; `start_blocks` is what its prompt needs
-    and `total_blocks` what it needs at most until it ends.
+    and `total_blocks` what it needs at most until it ends. `settled` tells whether the last lookup has led to a decision,
+    `explained` whether it was told from what the request was computed, and `recomputed_from` is the first block that it
+    computed again.
     """
 
     request_id: str
@@ -88,6 +90,9 @@ class RequestTrack(msgspec.Struct, kw_only=True, eq=False):
     looked: tuple[int, int] | None = None
     local_blocks: int = 0
     serve: Serve = Serve.UNDECIDED
+    settled: bool = False
+    explained: bool = False
+    recomputed_from: int | None = None
     failures: int = 0
     recompute_why: str = ""
     lost_claim: ClaimTrack | None = None

@@ -110,6 +110,7 @@ class Residency:
         r = self._requests[request_id]
         track = self._claim(r)
         r.local_blocks = local_blocks
+        r.settled = False
         if r.refusal is not None:
             return Lookup.REFUSE
         if r.serve is Serve.PRIMARY:  # It lost its blocks before it was computed, and looks again.
@@ -165,14 +166,15 @@ class Residency:
         """Blocks were allocated: from here on it is settled whether the claim is restored or read where it lies."""
         r = self._requests[request_id]
         track = self._claim(r)
-        if track is None or track.record.state is State.ACCEPTED:
+        if r.settled:  # Decided before the load for which it waited; vLLM tells of its blocks again.
             return
-        if r.serve is Serve.PRIMARY:  # Decided before the load for which it waited; vLLM tells of its blocks again.
+        r.settled = True
+        if track is None or track.record.state is State.ACCEPTED or r.recomputed_from is not None:
             return
         start, end = track.needed()
         if r.local_blocks >= end or (not track.restores and r.local_blocks + hit_blocks >= end):
             r.serve = Serve.PRIMARY
-        elif not track.restores:
+        elif not track.restores and not r.explained:
             # Nothing was promised: what is gone is computed again, and the log says so.
             r.serve, r.recompute_why, r.lost_claim = Serve.RECOMPUTE, "not_kept", track
         elif track.restores and hit_blocks > 0 and r.local_blocks + hit_blocks >= end:

@@ -126,8 +126,11 @@ class Restorations:
         if not covers(read, start, end - start):
             return
         if serve is Serve.PRIMARY:
-            self.book.tell(ev.ClaimReused, track, r.request_id, tier=PRIMARY, reused_pos=read)
+            if not r.explained:  # One that was preempted reads again what it has read, or computed.
+                r.explained = True
+                self.book.tell(ev.ClaimReused, track, r.request_id, tier=PRIMARY, reused_pos=read)
         elif track.record.state is State.RESTORED and track.restored_for == r.request_id:
+            r.explained = True
             self.book.tell(ev.ClaimReusedAfterRestore, track, r.request_id, reused_pos=read)
 
     def report_recompute(self, r: RequestTrack, before_tokens: int, after_tokens: int) -> None:
@@ -137,7 +140,9 @@ class Restorations:
             return
         start = before_tokens // r.block_tokens
         r.local_blocks = min(r.local_blocks, start)
-        first = r.looked[0] + r.looked[1] if r.looked is not None else start
+        first = min(start, r.looked[0] + r.looked[1]) if r.looked is not None else start
+        # One that is preempted halfway finds, in the next lookup, what it has computed again until then.
+        r.recomputed_from = first if r.recomputed_from is None else min(first, r.recomputed_from)
         if after_tokens < track.object_blocks * r.block_tokens:
             return
         r.serve = Serve.UNDECIDED
@@ -146,6 +151,6 @@ class Restorations:
             request_id=r.request_id,
             claim_id=track.claim.claim_id,
             owner_scope=track.claim.owner_scope,
-            recomputed_pos=self.book.clip(track, ((min(first, start), track.object_blocks),)),
+            recomputed_pos=self.book.clip(track, ((r.recomputed_from, track.object_blocks),)),
             reason=r.recompute_why,
         )
