@@ -208,3 +208,46 @@ def test_a_recomputation_that_is_preempted_halfway_is_told_from_its_first_block_
     assert isinstance(again, ev.RequestRecomputed)
     assert again.recomputed_pos == ((0, 4),)
     assert_conforming(bench.stop())
+
+
+def begin(bench: Bench, *request_ids: str) -> None:
+    """Bring requests of one claim that are all being served."""
+    for request_id in request_ids:
+        bench.arrive(request_id, prompt(), claim())
+    for request_id in request_ids:
+        assert bench.schedule(request_id) is None
+        bench.tiers.primary.update(bench.prompts[request_id].hashes)
+        bench.residency.step_done(request_id, 0, 4 * BLOCK + 1)
+
+
+@pytest.mark.parametrize("last", ["a", "b", "d"])
+def test_a_claim_that_none_of_its_requests_stored_is_demoted_whichever_of_them_ends_last(
+    bench: Bench, last: str
+) -> None:
+    """It ends because there is none left, and not on behalf of the one that was the last."""
+    begin(bench, "a", "b", "d")
+    for request_id in (*{"a", "b", "d"} - {last}, last):
+        bench.end(request_id, "length", 2)
+    report = assert_conforming(bench.stop())
+    assert report.claims[0].state == "demoted"
+
+
+def test_a_store_made_for_a_request_that_has_ended_since_makes_the_claim_offloaded(bench: Bench) -> None:
+    """The request is named by the store that proves the copy, so it is one of the claim."""
+    begin(bench, "a", "b", "d")
+    job = bench.make_job("b", False, range(4))
+    bench.end("b", "length", 2)
+    bench.finish_job(job)
+    for request_id in ("a", "d"):
+        bench.end(request_id, "length", 2)
+    report = assert_conforming(bench.stop())
+    assert report.claims[0].counts["offloaded"] == 1
+
+
+def test_an_offload_for_a_request_that_nobody_saw_stays_inconclusive(bench: Bench) -> None:
+    """A name that joins nothing proves nothing."""
+    bench.serve("r1", prompt(), claim())
+    bench.stop()
+    report = forge(bench, "resident_claim_offloaded", request_id="ghost")
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert codes(report) == {"RKV217"}

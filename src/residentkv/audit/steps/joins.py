@@ -223,9 +223,11 @@ def not_joined(s: SourceState, c: ClaimState | None, r: RequestState, e: Event) 
 
 
 def mentioned(s: SourceState, c: ClaimState, e: ClaimEvent) -> None:
-    """Check a request that is only named: one of the claim, or an open one that is about no other claim."""
+    """Check a request that is only named: one of the claim or of its stores, or an open one of no other claim."""
     rid = e.request_id
     if rid is None or rid == c.first_request or rid == c.last_request:
+        return
+    if any(job.request_id == rid for job in (c.stored or {}).values()):
         return
     r = s.requests.get(rid)
     if r is not None and r.key is not None and r.key != c.key:

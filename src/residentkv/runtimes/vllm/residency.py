@@ -415,9 +415,9 @@ class Residency:
             if track.record.state is State.ACCEPTED:
                 self.book.release(track, "engine:request", "never_materialized")
         elif track.record.state is State.ACCEPTED:
-            self.book.demote(track, "never_materialized", r.request_id)
+            self.book.demote(track, "never_materialized")
         elif track.record.state is State.MATERIALIZED:
-            self.book.demote(track, "not_offloaded", r.request_id)
+            self.book.demote(track, "not_offloaded")
 
     def _claim(self, r: RequestTrack) -> ClaimTrack | None:
         return self.book.of(r.claim)
