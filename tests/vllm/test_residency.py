@@ -170,27 +170,37 @@ def test_the_failed_load_of_an_unclaimed_request_names_no_claim(bench: Bench) ->
     assert not [n for n in bench.names() if "claim" in n or "refused" in n]
 
 
-@pytest.mark.parametrize(("terms", "goes_on"), [("recompute", True), ("refuse", False)])
-def test_a_load_that_is_no_restoration_ends_a_request_only_if_its_claim_does_not_ask_for_recomputation(
-    bench: Bench, terms: str, goes_on: bool
-) -> None:
-    """A new claim whose first load fails: nothing was promised yet, so no outcome, and the request may go on."""
+@pytest.mark.parametrize("mode", ["offloadable", "hard_protected", "best_effort"])
+@pytest.mark.parametrize("terms", ["recompute", "refuse"])
+def test_a_load_that_is_no_restoration_does_not_end_a_request_of_a_claim(bench: Bench, terms: str, mode: str) -> None:
+    """A new claim whose first load fails: nothing was promised yet, so there is no outcome and nothing to refuse for."""
     bench.serve("r1", prompt())
     bench.reset_primary()
-    bench.arrive("r2", prompt(), claim(on_restore_failure=terms))
+    bench.arrive("r2", prompt(), claim(mode=mode, on_restore_failure=terms))
     job = bench.schedule("r2")
     assert job is not None
     assert not isinstance(job, str)
     bench.finish_job(job, job.positions)
-    assert job.recompute is goes_on
-    if goes_on:
-        bench.schedule("r2")
-        bench.compute("r2")
-    else:
-        bench.end("r2", "error", 0)
-    report = bench.stop()
-    assert states(report) == {"c": "released" if goes_on else "demoted"}
-    assert report.verdict is not Verdict.VIOLATING, [f.story for f in report.all_findings()]
+    assert job.recompute
+    bench.schedule("r2")
+    bench.compute("r2")
+    assert states(assert_conforming(bench.stop())) == {"c": "released"}
+
+
+def test_a_load_of_a_request_without_a_claim_follows_the_policy_of_the_engine(bench: Bench) -> None:
+    """What the operator set holds where nobody named a claim."""
+    for recomputes in (False, True):
+        bench.residency.adopt_engine_policy(recomputes=recomputes)
+        bench.serve(f"r{recomputes}", prompt(recomputes))
+        bench.tiers.primary.clear()
+        bench.arrive(f"s{recomputes}", prompt(recomputes))
+        job = bench.schedule(f"s{recomputes}")
+        assert job is not None
+        assert not isinstance(job, str)
+        bench.finish_job(job, job.positions)
+        assert job.recompute is recomputes
+        bench.end(f"s{recomputes}", "error", 0)
+    assert bench.stop().verdict is not Verdict.VIOLATING
 
 
 def test_a_foreign_failure_that_costs_a_claim_its_copy_is_told_as_harm(bench: Bench) -> None:

@@ -38,14 +38,14 @@ class Restorations:
     def _unclaimed_failure(self, r: RequestTrack, job: OpenJob) -> None:
         """Nobody was promised these bytes: all that is told is a number.
 
-        The engine's own policy holds, unless the request acts for a claim that asks for recomputation: a load that was
-        no restoration is not to end a request that a failed restoration would not have ended. The wish outlives the
-        claim, which may have been released or have expired while the load was under way.
+        The engine's own policy holds for requests that name no claim. One that does is computed again, whatever the
+        policy: its claim promised no restoration of these bytes, so there is nothing to refuse it for by name, and an
+        error would look like the loss of the claim. That outlives the claim, which may have been released or have
+        expired while the load was under way.
         """
         self._unclaimed_failures += 1
         job.drop = frozenset(key for key, pos in zip(job.keys, job.positions, strict=True) if pos in job.failed)
-        asked = r.claim is not None and r.claim.claim.on_restore_failure is OnRestoreFailure.RECOMPUTE
-        job.recompute = self.engine_recomputes or asked
+        job.recompute = self.engine_recomputes or r.claim is not None
         if r.claim is not None and r.serve is Serve.PRIMARY and r.local_blocks < r.claim.needed()[1]:
             r.serve, r.recompute_why, r.lost_claim = Serve.RECOMPUTE, "load_failed", r.claim
         self.book.log.emit(ev.GenericCounter, name="unclaimed_load_failures", value=self._unclaimed_failures)
