@@ -251,3 +251,37 @@ def test_an_offload_for_a_request_that_nobody_saw_stays_inconclusive(bench: Benc
     report = forge(bench, "resident_claim_offloaded", request_id="ghost")
     assert report.verdict is Verdict.INCONCLUSIVE
     assert codes(report) == {"RKV217"}
+
+
+@pytest.mark.parametrize("mode", ["hard_protected", "demotable"])
+def test_a_claim_on_a_range_needs_what_lies_before_it(bench: Bench, mode: str) -> None:
+    """The engine reads leading blocks only: a range whose prefix is gone is of no use, so that is kept, too."""
+    kept = claim(mode=mode, predicate="contiguous_range(2, 1)")
+    bench.serve("r1", prompt(), kept, store=False)
+    reply = bench.replies["r1"]
+    assert reply is not None
+    assert reply["resident_claim"]["footprint_blocks"] == 3
+    assert len(bench.tiers.pins) == 3
+    assert bench.serve("r2", prompt(), kept) == "served"
+    assert bench.names().count("resident_claim_reused") == 1
+    assert_conforming(bench.stop())
+
+
+@pytest.mark.parametrize("mode", ["hard_protected", "soft_priority"])
+def test_a_kept_block_that_the_engine_does_not_look_for_is_not_told_as_lost(bench: Bench, mode: str) -> None:
+    """It never looks for the block of a prompt's last token: what was read is told, and the rest left open."""
+    kept = claim(mode=mode)
+    bench.serve("r1", prompt()[:-1], kept, store=False)
+    bench.arrive("r2", prompt()[:-1], kept)
+    assert bench.open_door() == {"r2": "in"}
+    bench.residency.lookup("r2", 3, 0)
+    bench.residency.admitted("r2", 0)
+    bench.residency.step_done("r2", 3 * BLOCK, 4 * BLOCK)
+    bench.end("r2", "length", 2)
+    (reused,) = bench.events("resident_claim_reused")
+    assert isinstance(reused, ev.ClaimReused)
+    assert reused.reused_pos == ((0, 3),)
+    report = bench.stop()
+    assert report.verdict is Verdict.INCONCLUSIVE
+    assert codes(report) == {"RKV219"}
+    assert "active_request_recomputed" not in [event_name(e) for e in bench.events()]

@@ -103,9 +103,12 @@ class ClaimTrack:
         return self.keys[start:end]
 
     def needed(self) -> tuple[int, int]:
-        """Return (start, end) of the positions that the predicate needs."""
+        """Return (start, end) of the positions without which the engine does not read what the predicate needs.
+
+        It reads leading blocks only, so those before the ones that the predicate names are needed as well.
+        """
         start, count = self.claim.predicate.needed(self.object_blocks)
-        return start, start + count
+        return 0, start + count
 
 
 Name = TypeVar("Name", int, bytes)

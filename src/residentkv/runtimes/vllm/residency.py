@@ -171,8 +171,12 @@ class Residency:
         r.settled = True
         if track is None or track.record.state is State.ACCEPTED or r.recomputed_from is not None:
             return
-        start, end = track.needed()
+        _, end = track.needed()
         if r.local_blocks >= end or (not track.restores and r.local_blocks + hit_blocks >= end):
+            r.serve = Serve.PRIMARY
+        elif not track.restores and self._keeps(track):
+            # What was promised is there, but the engine reads only up to the first block that it does not look for, such
+            # as that of a prompt's last token: it is told what was read, and not that the claim was computed again.
             r.serve = Serve.PRIMARY
         elif not track.restores and not r.explained:
             # Nothing was promised: what is gone is computed again, and the log says so.
@@ -180,8 +184,13 @@ class Residency:
         elif track.restores and hit_blocks > 0 and r.local_blocks + hit_blocks >= end:
             if track.record.state is not State.OFFLOADED and not self.book.offload(track, request_id):
                 return
+            start, _ = track.claim.predicate.needed(track.object_blocks)
             self.book.require_restore(track, ((max(r.local_blocks, start), end),), request_id)
             r.serve = Serve.RESTORE
+
+    def _keeps(self, track: ClaimTrack) -> bool:
+        """Tell whether a claim that reports its loss has none to report."""
+        return track.reports_loss and track.claim.predicate.holds(self.book.retrievable_pos(track), track.object_blocks)
 
     def job_created(
         self,

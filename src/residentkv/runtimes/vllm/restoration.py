@@ -122,14 +122,15 @@ class Restorations:
             return
         # The last block of a prompt that was hit whole is read for all its tokens but one.
         read = self.book.clip(track, ((0, -(-before_tokens // r.block_tokens)),))
-        start, end = track.needed()
-        if not covers(read, start, end - start):
-            return
         if serve is Serve.PRIMARY:
-            if not r.explained:  # One that was preempted reads again what it has read, or computed.
+            if read and not r.explained:  # One that was preempted reads again what it has read, or computed.
                 r.explained = True
                 self.book.tell(ev.ClaimReused, track, r.request_id, tier=PRIMARY, reused_pos=read)
-        elif track.record.state is State.RESTORED and track.restored_for == r.request_id:
+        elif (
+            track.record.state is State.RESTORED
+            and track.restored_for == r.request_id
+            and covers(read, *track.claim.predicate.needed(track.object_blocks))
+        ):
             r.explained = True
             self.book.tell(ev.ClaimReusedAfterRestore, track, r.request_id, reused_pos=read)
 
