@@ -173,7 +173,7 @@ def test_the_failed_load_of_an_unclaimed_request_names_no_claim(bench: Bench) ->
 @pytest.mark.parametrize("mode", ["offloadable", "hard_protected", "best_effort"])
 @pytest.mark.parametrize("terms", ["recompute", "refuse"])
 def test_a_load_that_is_no_restoration_does_not_end_a_request_of_a_claim(bench: Bench, terms: str, mode: str) -> None:
-    """A new claim whose first load fails: nothing was promised yet, so there is no outcome and nothing to refuse for."""
+    """A new claim whose first load fails: nothing was promised yet, so there is nothing to refuse for."""
     bench.serve("r1", prompt())
     bench.reset_primary()
     bench.arrive("r2", prompt(), claim(mode=mode, on_restore_failure=terms))

@@ -62,8 +62,8 @@ FAILURE_WITHOUT_FAILED_LOAD = Rule(
     slug="failure-without-failed-load",
     title="A restoration was called failed although its load did not fail",
     checks="that the job named by the failure is a load of this cycle that failed on some worker, or null when no load "
-    "was made, that the failed positions are some of those that were to be loaded, and that the scheduler names the "
-    "invalid blocks of a load that failed",
+    "was made, that the failed positions are some of those that were to be loaded and leave out none of the claimed "
+    "object that failed, and that the scheduler names the invalid blocks of a load that failed",
     why="a failure that did not happen hides what really became of the copy",
     required_order=FAILURE_ORDER,
     contradicts=("restoration_failure_outcome",),

@@ -73,7 +73,7 @@ class RequestTrack(msgspec.Struct, kw_only=True, eq=False):
     """An active request.
 
     `hashes` name the full blocks of its prompt that it may read from the cache; `start_blocks` is what its prompt needs
-    and `total_blocks` what it needs at most until it ends. `settled` tells whether the last lookup has led to a decision,
+    and `total_blocks` what it needs at most until it ends. `settled` tells whether the last lookup led to a decision,
     `explained` whether it was told from what the request was computed, and `recomputed_from` is the first block that it
     computed again.
     """

@@ -223,7 +223,7 @@ def _object_blocks(request: ClaimRequest | None, facts: RequestFacts) -> int:
 
 
 def _footprint_blocks(request: ClaimRequest, object_blocks: int) -> int:
-    """Return what the claim needs when it is resident; in the primary tier that is all up to what its predicate needs."""
+    """Return what the claim needs when resident; in the primary tier that is all up to what its predicate needs."""
     if request.footprint_blocks is None and Mode.parse(request.mode) in HOLDS_PRIMARY:
         start, count = parse_predicate(request.predicate).needed(object_blocks)
         return max(min(start + count, object_blocks), 1)

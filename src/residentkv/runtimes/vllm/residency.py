@@ -175,8 +175,8 @@ class Residency:
         if r.local_blocks >= end or (not track.restores and r.local_blocks + hit_blocks >= end):
             r.serve = Serve.PRIMARY
         elif not track.restores and self._keeps(track):
-            # What was promised is there, but the engine reads only up to the first block that it does not look for, such
-            # as that of a prompt's last token: it is told what was read, and not that the claim was computed again.
+            # What was promised is there, but the engine reads only up to the first block that it does not find or look
+            # for, such as that of a prompt's last token: what was read is told, and not that the claim was recomputed.
             r.serve = Serve.PRIMARY
         elif not track.restores and not r.explained:
             # Nothing was promised: what is gone is computed again, and the log says so.
