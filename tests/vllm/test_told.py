@@ -285,3 +285,14 @@ def test_a_kept_block_that_the_engine_does_not_look_for_is_not_told_as_lost(benc
     assert report.verdict is Verdict.INCONCLUSIVE
     assert codes(report) == {"RKV219"}
     assert "active_request_recomputed" not in [event_name(e) for e in bench.events()]
+
+
+@pytest.mark.parametrize(("evicted", "state"), [(True, "demoted"), (False, "released")])
+def test_emptying_the_tier_demotes_a_soft_claim_that_lies_only_there(bench: Bench, evicted: bool, state: str) -> None:
+    """A copy in the second tier counts against harm, so it may not go without a word either."""
+    bench.serve("r1", prompt(), claim(mode="soft_priority"))
+    if evicted:
+        bench.tiers.primary.clear()
+    bench.residency.before_reset(primary=False, tier=True)
+    bench.tiers.tier.clear()
+    assert [c.state for c in assert_conforming(bench.stop()).claims] == [state]

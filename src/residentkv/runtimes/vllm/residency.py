@@ -16,7 +16,7 @@ from typing import Any
 from residentkv.claims.lifecycle import State
 from residentkv.claims.modes import OnRestoreFailure
 from residentkv.claims.params import CLAIM_PARAM, RELEASE_PARAM, RENEW_PARAM
-from residentkv.claims.predicates import covers, normalize_ranges, ranges_of
+from residentkv.claims.predicates import Ranges, covers, normalize_ranges, ranges_of
 from residentkv.runtimes.vllm.active import Lookup, Refusal, RequestTrack, Serve
 from residentkv.runtimes.vllm.admission import Door
 from residentkv.runtimes.vllm.claimbook import ClaimBook
@@ -345,12 +345,12 @@ class Residency:
                 track.store_jobs.clear()
             if not track.reports_loss or track.record.state is State.ACCEPTED:
                 continue
-            kept = (
-                not primary
-                if not track.restores
-                else not tier and track.claim.predicate.holds(self.book.tier_pos(track), track.object_blocks)
-            )
-            if not kept:
+            left: Ranges = ()
+            if track.restores and not tier:
+                left = self.book.tier_pos(track)
+            elif not track.restores and not primary:  # Its last copy may be one of those that go.
+                left = self.book.primary_pos(track, track.object_blocks)
+            if not track.claim.predicate.holds(left, track.object_blocks):
                 self.book.demote(track, "cache_reset")
         self.book.log.emit(
             ev.RuntimeEvent, name="reset_tier" if tier else "reset_prefix_cache", request_id=None, job_id=None
