@@ -296,3 +296,41 @@ def test_emptying_the_tier_demotes_a_soft_claim_that_lies_only_there(bench: Benc
     bench.residency.before_reset(primary=False, tier=True)
     bench.tiers.tier.clear()
     assert [c.state for c in assert_conforming(bench.stop()).claims] == [state]
+
+
+def test_a_claim_whose_restoration_failed_is_offloaded_anew_before_it_is_read_in_the_primary_tier(bench: Bench) -> None:
+    """Somebody else brought the bytes back; the copies of the claim are there, and the log says so first."""
+    bench.serve("r1", prompt(), claim())
+    bench.reset_primary()
+    assert bench.serve("r2", prompt(), claim(), fail=(1,)) == "refused"
+    bench.serve("r3", prompt())
+    bench.serve("r4", prompt(), claim())
+    names = bench.names()
+    assert names.index("resident_claim_reused") > names.index("scheduler_active_request_refused")
+    report = assert_conforming(bench.stop())
+    assert report.claims[0].counts["offloaded"] == 2
+
+
+@pytest.mark.parametrize("fail", [(), (3,)])
+def test_a_read_in_the_primary_tier_is_told_after_the_restoration_that_another_request_waits_for(
+    bench: Bench, fail: tuple[int, ...]
+) -> None:
+    """A prompt that ends with the claim has its last block loaded, while a longer one reads it where it lies."""
+    bench.serve("r1", prompt(), claim())
+    bench.arrive("short", prompt()[:-1], claim())
+    bench.arrive("long", prompt(), claim())
+    bench.open_door()
+    bench.residency.lookup("long", 4, 0)
+    bench.residency.admitted("long", 0)
+    bench.residency.lookup("short", 3, 1)
+    bench.residency.admitted("short", 1)
+    job = bench.make_job("short", True, (3,))
+    bench.residency.step_done("long", 4 * BLOCK, 4 * BLOCK + 1)
+    assert "resident_claim_reused" not in bench.names()
+    if not bench.finish_job(job, fail):
+        bench.residency.step_done("short", 4 * BLOCK - 1, 4 * BLOCK)
+        bench.end("short", "length", 2)
+    bench.residency.step_done("long", 4 * BLOCK + 1, 4 * BLOCK + 2)
+    bench.end("long", "length", 2)
+    assert "resident_claim_reused" in bench.names()
+    assert_conforming(bench.stop())

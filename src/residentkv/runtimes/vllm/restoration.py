@@ -123,7 +123,13 @@ class Restorations:
         # The last block of a prompt that was hit whole is read for all its tokens but one.
         read = self.book.clip(track, ((0, -(-before_tokens // r.block_tokens)),))
         if serve is Serve.PRIMARY:
-            if read and not r.explained:  # One that was preempted reads again what it has read, or computed.
+            if track.record.state is State.RESTORATION_FAILED:
+                self.book.offload(
+                    track, r.request_id
+                )  # The tier has it again, or still: the claim can be told of anew.
+            if track.record.state in (State.RESTORE_REQUIRED, State.RESTORATION_FAILED):
+                r.serve = serve  # Another request waits for the claim: told when it is known what became of that.
+            elif read and not r.explained:  # One that was preempted reads again what it has read, or computed.
                 r.explained = True
                 self.book.tell(ev.ClaimReused, track, r.request_id, tier=PRIMARY, reused_pos=read)
         elif (
