@@ -334,3 +334,16 @@ def test_a_read_in_the_primary_tier_is_told_after_the_restoration_that_another_r
     bench.end("long", "length", 2)
     assert "resident_claim_reused" in bench.names()
     assert_conforming(bench.stop())
+
+
+@pytest.mark.parametrize("left_ns", range(8))
+def test_a_term_does_not_end_between_the_request_and_the_decision_about_its_claim(bench: Bench, left_ns: int) -> None:
+    """A claim on other terms is a conflict with an open one, or is new: it is not announced as the first."""
+    kept = claim(mode="hard_protected", ttl_s=1.0)
+    bench.serve("r1", prompt(), kept)
+    (accepted,) = bench.events("resident_claim_accepted")
+    assert isinstance(accepted, ev.ClaimAccepted)
+    assert accepted.deadline_ns is not None
+    bench.now_ns = accepted.deadline_ns - left_ns
+    bench.serve("r2", prompt(), kept | {"priority": 1})
+    assert_conforming(bench.stop())
