@@ -113,9 +113,9 @@ def prompt(seed: int, blocks: int = 8) -> list[int]:
     return [1000 + (seed * 7919 + i * 104_729) % 30_000 for i in range(blocks * PAGE_TOKENS + 1)]
 
 
-def tiny_prompt(seed: int = 3) -> list[int]:
-    """Return a prompt of eight full blocks and one token more, in the vocabulary of the tiny model."""
-    return [seed + (i * 37) % 900 for i in range(8 * PAGE_TOKENS + 1)]
+def tiny_prompt(seed: int = 3, blocks: int = 8) -> list[int]:
+    """Return a prompt of full blocks and one token more, in the vocabulary of the tiny model."""
+    return [seed + (i * 37) % 900 for i in range(blocks * PAGE_TOKENS + 1)]
 
 
 def claim(name: str, blocks: int = 8, **changes: Any) -> dict[str, Any]:
@@ -544,7 +544,8 @@ def probe_steps(out: Path, model: str) -> dict[str, Any]:
 
     engine = Engine(out, model, **TINY | {"blocks": 41})
     core, scheduler = engine.llm.llm_engine, engine.llm.llm_engine.engine_core.engine_core.scheduler
-    params = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True, detokenize=False)
+    words: dict[str, Any] = {"temperature": 0, "max_tokens": 8, "ignore_eos": True, "detokenize": False}
+    params = SamplingParams(**words)
     ends: dict[str, dict[str, Any]] = {}
 
     def step(times: int = 1) -> None:
@@ -573,6 +574,18 @@ def probe_steps(out: Path, model: str) -> dict[str, Any]:
     seen["preempted"] = ends["running"]
     engine.settle()
 
+    long = tiny_prompt(31, 24)
+    seen["long"] = engine.ask((long, None))[0]
+    engine.settle()
+    engine.reset()
+    engine.faults(Fault(action="fail_load", times=1, last_blocks=1))
+    extra = {"kv_transfer_params": claim("l", mode="best_effort")}
+    core.add_request("again", {"prompt_token_ids": long}, SamplingParams(**words, extra_args=extra))
+    drain()
+    seen["loaded_again"] = ends["again"]
+    engine.faults()
+    engine.settle()
+
     engine.reset()
     engine.ask((tiny_prompt(5), hard))
     engine.faults(Fault(action="delay_load", delay_s=0.5))
@@ -583,7 +596,9 @@ def probe_steps(out: Path, model: str) -> dict[str, Any]:
         core.reset_prefix_cache(reset_running_requests=True)
     except RuntimeError as e:
         seen["refused_reset"] = str(e)
-    seen["after_refused_reset"] = [one["state"] for one in scheduler.connector.residency.states()]
+    seen["after_refused_reset"] = [
+        one["state"] for one in scheduler.connector.residency.states() if one["claim_id"] == "h"
+    ]
     drain()
     seen["loaded"] = ends["loading"]
     engine.faults()

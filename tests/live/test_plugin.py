@@ -351,6 +351,12 @@ def test_a_reset_that_vllm_refuses_costs_no_claim_even_when_running_requests_may
     assert seen["loaded"]["tokens"] == seen["plain"]["tokens"]
 
 
+def test_a_request_whose_load_failed_does_not_wait_for_itself(probe: Probe, tiny_model: str) -> None:
+    """It needs more than half of the cache and loads a second time; stock vLLM keeps its own blocks free from it."""
+    seen = probe("steps", tiny_model)
+    assert seen["loaded_again"]["tokens"] == seen["long"]["tokens"]
+
+
 def test_a_session_is_weighed_as_if_it_went_on_to_the_longest_context(probe: Probe, tiny_model: str) -> None:
     """4 of 40 blocks are held and 32 may be needed: it is served, no claim takes its room, beside more it is refused.
 

@@ -326,10 +326,14 @@ class FailedReceivePolicy:
     """Scheduler mixin: one request may be recomputed while another one, in the same step, is failed.
 
     Relies on: `Scheduler._handle_failed_recving` applying `recompute_kv_load_failures` to all requests it is given, and
-    `update_from_output` failing what it returns when that flag is off.
+    `update_from_output` failing what it returns when that flag is off. vLLM 0.32 leaves a request that it takes back
+    among `_inflight_prefills`, whose remaining blocks are kept free: one that needs more than half of the cache would
+    wait for itself for ever when its next lookup loads again.
     """
 
     recompute_kv_load_failures: bool
+    requests: dict[str, Any]
+    _inflight_prefills: set[Any]
     recomputing: Collection[str] = frozenset()
     """Requests whose failed load, in the output that is being taken in, does not end them."""
 
@@ -349,6 +353,7 @@ class FailedReceivePolicy:
                 failed |= super()._handle_failed_recving(again)  # type: ignore[misc]
             finally:
                 self.recompute_kv_load_failures = False
+            self._inflight_prefills.difference_update(r for r in map(self.requests.get, again) if r is not None)
         return failed
 
 

@@ -36,7 +36,7 @@ class ResidentSchedulerMixin(FailedReceivePolicy):
 
     def add_request(self, request: Any) -> None:
         """Take a request in; it stands outside the queues until it is let in."""
-        known = request.request_id in self.requests  # type: ignore[attr-defined]
+        known = request.request_id in self.requests
         super().add_request(request)  # type: ignore[misc]
         connector = self._resident
         if connector is None or connector.residency is None or known:
@@ -125,9 +125,8 @@ class ResidentSchedulerMixin(FailedReceivePolicy):
         residency = connector.residency
         if residency is None or not residency.watched:
             return
-        requests: dict[str, Any] = self.requests  # type: ignore[attr-defined]
         for request_id, scheduled in scheduler_output.num_scheduled_tokens.items():
-            request = requests.get(request_id) if request_id in residency.watched else None
+            request = self.requests.get(request_id) if request_id in residency.watched else None
             if request is None or request.is_finished() or request.num_stale_output_tokens:
                 continue
             # With overlapping steps `num_computed_tokens` runs ahead by what is still in flight.
