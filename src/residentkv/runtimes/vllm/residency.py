@@ -50,9 +50,8 @@ class Residency:
 
     def request_new(self, facts: RequestFacts) -> None:
         """Decide about the claim of a new request, before anything else happens with it."""
-        with self.book.log.at(
-            self.book.log.now_ns()
-        ):  # No term ends between what is said of the request and of claims.
+        # At one instant: no term ends between what is said of the request and of claims.
+        with self.book.log.at(self.book.log.now_ns()):
             self.book.expire_due()
             intake = take_in(self.book, facts)
         size, most = facts.block_tokens, facts.prompt_tokens + max(facts.max_tokens, 1) - 1

@@ -124,9 +124,8 @@ class Restorations:
         read = self.book.clip(track, ((0, -(-before_tokens // r.block_tokens)),))
         if serve is Serve.PRIMARY:
             if track.record.state is State.RESTORATION_FAILED:
-                self.book.offload(
-                    track, r.request_id
-                )  # The tier has it again, or still: the claim can be told of anew.
+                # The tier has it again, or still: then the claim can be told of anew.
+                self.book.offload(track, r.request_id)
             if track.record.state in (State.RESTORE_REQUIRED, State.RESTORATION_FAILED):
                 r.serve = serve  # Another request waits for the claim: told when it is known what became of that.
             elif read and not r.explained:  # One that was preempted reads again what it has read, or computed.
