@@ -27,6 +27,8 @@ MIDDLEWARE = "residentkv.server.middleware.ResidentClaims"
 SOCKET_VARIABLE = "RESIDENTKV_SOCKET"
 START_S = 300.0
 STOP_S = 120.0
+QUIET_S = 1.0
+"""An engine that goes idle just then can miss a SIGTERM: CPython runs no handler until its main thread wakes again."""
 SAMPLE_S = 1.0
 
 
@@ -86,6 +88,7 @@ class Server:
             RuntimeFailed: it did not end.
         """
         self._over.set()
+        time.sleep(QUIET_S)
         self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(STOP_S)

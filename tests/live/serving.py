@@ -29,6 +29,8 @@ TIER_ROWS = 16
 TOKENS = {"A": "token-of-a", "B": "token-of-b"}
 START_PATIENCE_S = 300.0
 STOP_PATIENCE_S = 90.0
+QUIET_S = 1.0
+"""An engine that goes idle just then can miss a SIGTERM: CPython runs no handler until its main thread wakes again."""
 
 SENTENCE = "You answer for the support desk of a small shop. "
 SHELL = {
@@ -121,6 +123,7 @@ class LiveServer:
         process = self._process
         if process is None:
             raise RuntimeError("the server was not started")
+        time.sleep(QUIET_S)
         process.send_signal(signal.SIGTERM)
         try:
             return process.wait(STOP_PATIENCE_S)
