@@ -110,7 +110,7 @@ def test_demo_that_breaks_off_leaves_the_old_report(
     def breaks(*_: object, **__: object) -> None:
         raise RuntimeError("power cut")
 
-    monkeypatch.setattr("residentkv.cli.demo.play_workload", breaks)
+    monkeypatch.setattr("residentkv.cli.demo.run_litmus", breaks)
     assert main(["demo", "--out", str(report)]) == EXIT_INTERNAL
     assert (report / "report.txt").read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["demo"]
     assert main(["demo", "--out", str(tmp_path / "new")]) == EXIT_INTERNAL

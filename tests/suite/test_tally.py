@@ -1,4 +1,7 @@
-"""No small lie stays positive: mutants of every conforming trace and every positive row, counted and printed."""
+"""No small lie stays positive: mutants of every conforming trace, counted and printed.
+
+tests/live/test_mutants.py judges those of every positive row too, and leaves none out.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from residentkv.audit import Verdict, audit_events, audit_file
-from residentkv.claims.modes import Mode
-from residentkv.cli.suite import play_reference, positive_rows
+from residentkv.cli.suite import play_reference
 from residentkv.report.suites import REASONS, render_tally
 from residentkv.suite import tally as tally_module
 from residentkv.suite.case import CASES, load_cases
@@ -25,9 +27,9 @@ from tests.audit import notation, stories
 RECORDED = sorted((Path(__file__).parents[1] / "traces").glob("*/*.jsonl"))
 """Runs of real runtimes and of the reference runtime; tests/traces/MANIFEST.json has their origin."""
 
-LONG = 80
-STRIDE = 7
-"""Of a trace with more events than `LONG`, every seventh mutant is judged here; `residentkv suite --mutants` all."""
+LONG = 30
+STRIDE = 17
+"""Of a trace with more events than `LONG`, each 17th mutant is judged here; `residentkv suite --mutants` all."""
 
 
 @pytest.fixture(scope="module")
@@ -65,22 +67,8 @@ def test_no_mutant_of_a_conforming_trace_stays_positive(traces, monkeypatch, cap
     assert tally.survivors == []
     total = tally.total()
     assert total.made == total.killed + total.equivalent
-    assert total.made > 15_000
+    assert total.made > 8_000
     assert set(tally.equivalent) == {e.name for e in EQUIVALENCES}, "a kind that spares nothing is not needed"
-
-
-def test_no_mutant_of_a_positive_row_stays_positive_on_its_evidence(played, capsys):
-    """The twins of the cases, and the rows of the reference runtime with its audited traces."""
-    tally = Tally()
-    reference = {row.selection.mode: row for row in positive_rows(played)}
-    assert set(reference) == set(Mode)
-    rows = [*twin_rows(load_cases()), reference[Mode.OFFLOADABLE], reference[Mode.ROUTED_REUSE]]
-    for row in rows:
-        tally_row(row, tally)
-    _told(capsys, tally, f"{len(rows)} rows")
-    assert tally.survivors == []
-    assert tally.total().made > 5_000
-    assert set(tally.equivalent) == set(ROW_EQUIVALENCES)
 
 
 def test_the_list_of_equivalent_mutants_is_short_and_each_has_its_reason():
@@ -99,13 +87,13 @@ def test_a_kind_of_equivalence_does_not_hold_for_most_mutants_that_the_audit_kil
             continue
         base = support_of(audit_events([trace]))
         context = Context(trace)
-        for mutant in itertools.islice(mutate_trace(trace), 0, None, 5):
+        for mutant in itertools.islice(mutate_trace(trace), 0, None, 30):
             report = audit_events([mutant.events])
             if report.verdict is Verdict.CONFORMING and base <= support_of(report):
                 continue
             killed += 1
             held += equivalence_of(mutant, context) is not None
-    assert killed > 3_000
+    assert killed > 500
     assert held / killed < 0.02
 
 
